@@ -1,0 +1,1 @@
+"""Speed and memory, measured under one contract; see CONTRIBUTING.md."""

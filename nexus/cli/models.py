@@ -1,0 +1,68 @@
+"""`nexus models`: list the models and say which of them are on this machine."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from nexus.core.errors import DownloadError
+from nexus.core.hub import cached, weights_path
+from nexus.models.registry import MODELS, ModelSpec
+
+
+def models(
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """List the models: size, licence, paper, and where the weights are if they are cached."""
+    from json import dumps
+
+    records = [_record(spec) for spec in MODELS.values()]
+    typer.echo(dumps(records, indent=2) if json else _table(records))
+
+
+def _record(spec: ModelSpec) -> dict[str, Any]:
+    problem = None
+    try:
+        path = cached(spec.file)
+    except DownloadError as error:
+        path, problem = None, error.message
+    return {
+        "name": spec.name,
+        "family": spec.family,
+        "architecture": spec.architecture,
+        "description": spec.description,
+        "parameters": spec.parameters,
+        "size_bytes": spec.file.size,
+        "sha256": spec.file.sha256,
+        "md5": spec.file.md5,
+        "licence": spec.licence,
+        "paper": spec.paper,
+        "arxiv": spec.arxiv,
+        "sources": [str(source) for source in spec.file.sources],
+        "cached": None if path is None else str(path),
+        "problem": problem,
+        "place": str(weights_path(spec.file)),
+    }
+
+
+def _table(records: list[dict[str, Any]]) -> str:
+    rows = [("NAME", "SIZE", "LICENCE", "PAPER", "CACHED")]
+    for record in records:
+        place = record["cached"] or "no"
+        if record["problem"] is not None:
+            place = f"damaged: {record['problem']}"
+        paper = f"arXiv:{record['arxiv']}"
+        rows.append((record["name"], _size(record["size_bytes"]), record["licence"], paper, place))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "\n".join(
+        "  ".join([cell.ljust(width) for cell, width in zip(row, widths, strict=False)] + [row[4]])
+        for row in rows
+    )
+
+
+def _size(size_bytes: int | None) -> str:
+    """Return a size in decimal megabytes or gigabytes, as download pages give it."""
+    if size_bytes is None:
+        return "?"
+    return f"{size_bytes / 1e9:.2f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.1f} MB"

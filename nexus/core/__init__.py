@@ -1,0 +1,1 @@
+"""What travels between rooms: types, errors, checks, devices, files and weights."""

@@ -1,0 +1,277 @@
+"""Read weights from files that may come from anywhere, without ever running what is in them."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import pickle
+import pickletools
+import re
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from nexus.core.errors import CheckpointError, WeightsNotFoundError
+
+if TYPE_CHECKING:
+    import torch
+
+_WRAPPERS = ("model", "state_dict", "model_state_dict")
+_PARALLEL_PREFIX = "module."
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_TENSOR_PART = re.compile(
+    r"collections\.OrderedDict|torch\.(Size|device|\w+Storage)|torch\._utils\._rebuild_\w+"
+)
+_SHOWN = 4
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
+    """Read the tensors of a safetensors or torch file, by name, on the CPU.
+
+    A dict below `model`, `state_dict` or `model_state_dict` is unwrapped, and the `module.` that
+    DataParallel puts before every name is taken off. Tensors of zip-format torch files are mapped
+    from the file rather than copied, so do not overwrite the file while they are in use.
+
+    Args:
+        path: The file; its content, not its suffix, tells what it is.
+
+    Raises:
+        WeightsNotFoundError: There is no such file.
+        CheckpointError: Damaged, of another kind, not a dict of tensors, or a pickle with code
+            in it, which is refused in every case.
+    """
+    source = Path(path)
+    if source.is_dir():
+        raise CheckpointError(f"expected a checkpoint file, got the folder {source}")
+    if not source.is_file():
+        raise WeightsNotFoundError(f"expected a checkpoint file at {source}, got no such file")
+    with source.open("rb") as file:
+        head = file.read(512)
+    _refuse_stand_ins(source, head)
+    if head[8:9] == b"{" and head[:1] != b"{":
+        return _named_tensors(_read_safetensors(source), source)
+    return _named_tensors(_read_torch(source, head), source)
+
+
+def load_strict(
+    module: torch.nn.Module, state: Mapping[str, torch.Tensor], *, what: str, source: str
+) -> None:
+    """Fill `module` with `state` if every name and shape agrees; otherwise leave it as it was.
+
+    Values are copied into the number format of the module, also where the module is on the meta
+    device; the module never shares memory with `state` or with the file behind it.
+
+    Args:
+        module: Module to fill.
+        state: Tensors by name.
+        what: What the module is, for the message, e.g. 'sam_vit_b'.
+        source: Where `state` comes from, for the message.
+
+    Raises:
+        CheckpointError: A name is missing or unexpected, or a shape differs.
+    """
+    import torch
+
+    wanted = module.state_dict()
+    missing = [name for name in wanted if name not in state]
+    unexpected = [name for name in state if name not in wanted]
+    reshaped = [
+        f"{name} {tuple(state[name].shape)} instead of {tuple(wanted[name].shape)}"
+        for name in wanted
+        if name in state and state[name].shape != wanted[name].shape
+    ]
+    if missing or unexpected or reshaped:
+        found = "; ".join(
+            f"{len(names)} {label}: {_some(names)}"
+            for label, names in (
+                ("missing", missing),
+                ("unexpected", unexpected),
+                ("of another shape", reshaped),
+            )
+            if names
+        )
+        raise CheckpointError(
+            f"expected the {len(wanted)} tensors of {what}, got {len(state)} in {source}; {found}",
+            hint="this is the checkpoint of another model or variant; name the right one",
+        )
+    on_meta = any(tensor.is_meta for tensor in wanted.values())
+    if on_meta:
+        state = {
+            name: torch.empty_like(tensor, device="cpu" if tensor.is_meta else None).copy_(
+                state[name]
+            )
+            for name, tensor in wanted.items()
+        }
+    module.load_state_dict(state, strict=True, assign=on_meta)
+
+
+def _refuse_stand_ins(source: Path, head: bytes) -> None:
+    """Refuse files that stand where a checkpoint should be after a download went wrong."""
+    if not head:
+        raise CheckpointError(f"expected a checkpoint, got an empty file: {source}")
+    if head.startswith(b"version https://git-lfs"):
+        raise CheckpointError(
+            f"expected a checkpoint, got a Git LFS pointer: {source}",
+            hint="the repository was cloned without its large files; run git lfs pull there",
+        )
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise CheckpointError(
+            f"expected a checkpoint, got a web page: {source}",
+            hint="the link led to a page about the file; fetch the file itself",
+        )
+
+
+def _read_safetensors(source: Path) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(source)
+    except SafetensorError as error:
+        raise _damaged(source) from error
+
+
+def _read_torch(source: Path, head: bytes) -> Any:
+    import torch
+
+    is_zip = head.startswith(b"PK")
+    if is_zip and _is_torchscript(source):
+        raise CheckpointError(
+            f"expected plain tensors, got a TorchScript archive, which is code: {source}",
+            hint="ask whoever made it for the state dict of the model",
+        )
+    if not is_zip and not _is_legacy(source):
+        raise _with_code_or_damaged(source, _named_globals(source, 1))
+    try:
+        return torch.load(source, map_location="cpu", weights_only=True, mmap=is_zip)
+    except pickle.UnpicklingError as error:
+        names = _unsafe_globals_of_zip(source) if is_zip else _named_globals(source, 4)
+        raise _with_code_or_damaged(source, names) from error
+    # torch answers a file that is cut off or of another kind with any of these.
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+        struct.error,
+    ) as error:
+        raise _damaged(source) from error
+
+
+def _is_torchscript(source: Path) -> bool:
+    try:
+        with zipfile.ZipFile(source) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
+
+
+@contextmanager
+def _mapped(source: Path) -> Iterator[IO[bytes]]:
+    """Open a file such that a pickle's claim of gigabytes to come reserves no memory for them."""
+    with (
+        source.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        yield cast("IO[bytes]", content)
+
+
+def _is_legacy(source: Path) -> bool:
+    """Return whether a file starts with the number that torch.save wrote before version 1.6."""
+    with _mapped(source) as content:
+        try:
+            numbers = [argument for _, argument, _ in pickletools.genops(content)]
+        except (ValueError, UnicodeError):
+            return False
+    return _LEGACY_MAGIC in numbers
+
+
+def _unsafe_globals_of_zip(source: Path) -> list[str]:
+    from torch.serialization import get_unsafe_globals_in_checkpoint
+
+    try:
+        return sorted(get_unsafe_globals_in_checkpoint(source))
+    # Its pickle is damaged as well, so what it would ask for cannot be told.
+    except (pickle.UnpicklingError, RuntimeError, ValueError, LookupError, EOFError, struct.error):
+        return []
+
+
+def _named_globals(source: Path, pickles: int) -> list[str]:
+    """Return what the first pickles of a file name, without running them, save tensor parts."""
+    names: set[str] = set()
+    strings: list[str] = []
+    with _mapped(source) as content:
+        try:
+            for _ in range(pickles):
+                for opcode, argument, _ in pickletools.genops(content):
+                    if opcode.name in ("GLOBAL", "INST"):
+                        names.add(str(argument).replace(" ", "."))
+                    elif opcode.name == "STACK_GLOBAL":
+                        names.add(".".join(strings[-2:]))
+                    elif isinstance(argument, str):
+                        strings.append(argument)
+        # A file that is cut off, or no pickle at all, still names what it asked for up to there.
+        except (ValueError, UnicodeError):
+            pass
+    return sorted(name for name in names if not _TENSOR_PART.fullmatch(name))
+
+
+def _named_tensors(content: Any, source: Path) -> dict[str, torch.Tensor]:
+    import torch
+
+    if isinstance(content, Mapping):
+        for key in _WRAPPERS:
+            if isinstance(content.get(key), Mapping):
+                content = content[key]
+                break
+    if not isinstance(content, Mapping) or not content:
+        size = " without entries" if isinstance(content, Mapping) else ""
+        raise CheckpointError(
+            f"expected tensors by name in {source}, got a {type(content).__name__}{size}"
+        )
+    wrong = [key for key, value in content.items() if not isinstance(value, torch.Tensor)]
+    wrong += [key for key in content if not isinstance(key, str) and key not in wrong]
+    if wrong:
+        raise CheckpointError(
+            f"expected tensors by name in {source}, got other entries: {_some(map(str, wrong))}",
+            hint=f"weights are looked for at the top and below {', '.join(_WRAPPERS)}",
+        )
+    state: dict[str, torch.Tensor] = dict(content)
+    if all(name.startswith(_PARALLEL_PREFIX) for name in state):
+        state = {name.removeprefix(_PARALLEL_PREFIX): value for name, value in state.items()}
+    return state
+
+
+def _with_code_or_damaged(source: Path, names: list[str]) -> CheckpointError:
+    if not names:
+        return _damaged(source)
+    return CheckpointError(
+        f"expected plain tensors, got a pickle that asks to run code in {source}: {_some(names)}",
+        hint="it is not run. If you trust whoever made the file, convert it once where it was "
+        "made: torch.save(model.state_dict(), 'weights.pth')",
+    )
+
+
+def _damaged(source: Path) -> CheckpointError:
+    size = source.stat().st_size
+    if zipfile.is_zipfile(source):
+        kind = "a zip archive that torch cannot read"
+    else:
+        kind = "one that is cut off, damaged or of another kind"
+    return CheckpointError(
+        f"expected a whole torch or safetensors file, got {kind}: {source} of {size} bytes",
+        hint="fetch it again, or check that it is a file of weights",
+    )
+
+
+def _some(names: Any) -> str:
+    listed = list(names)
+    more = f", and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+    return ", ".join(listed[:_SHOWN]) + more

@@ -1,0 +1,132 @@
+"""The masks a model gives for one prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nexus.core.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    import supervision
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """The M mask candidates a model gives for one prompt, as NumPy arrays on the CPU.
+
+    `np.asarray(masks)` is the (M, H, W) array; `len`, indexing and iteration go over candidates.
+
+    Attributes:
+        masks: (M, H, W) bool in the original image.
+        iou_scores: (M,) the model's own estimate of each mask's IoU with the object.
+        low_res_logits: (M, h, w) float32 mask logits in the model frame; any one of them can go
+            back in as `Prompt(mask=...)` to refine the result.
+        notes: What makes this result weaker than asked for, e.g. a point prompt given to a model
+            trained on boxes only; empty if nothing does.
+    """
+
+    masks: NDArray[np.bool_]
+    iou_scores: NDArray[np.float32]
+    low_res_logits: NDArray[np.float32]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def __getitem__(self, index: int) -> NDArray[np.bool_]:
+        mask: NDArray[np.bool_] = self.masks[index]
+        return mask
+
+    def __iter__(self) -> Iterator[NDArray[np.bool_]]:
+        return iter(self.masks)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False and dtype is not None and np.dtype(dtype) != self.masks.dtype:
+            raise ValueError("a mask array cannot change its type without a copy")
+        return np.array(self.masks, dtype=dtype, copy=True if copy else None)
+
+    @property
+    def best_index(self) -> int:
+        """Index of the candidate with the highest `iou_scores`."""
+        return int(np.argmax(self.iou_scores))
+
+    @property
+    def best(self) -> NDArray[np.bool_]:
+        """(H, W) bool: the candidate with the highest score."""
+        return self[self.best_index]
+
+    @property
+    def best_score(self) -> float:
+        """The highest score."""
+        return float(self.iou_scores[self.best_index])
+
+    @property
+    def best_low_res_logits(self) -> NDArray[np.float32]:
+        """(h, w) float32: logits of the best candidate, for `Prompt(mask=...)`."""
+        logits: NDArray[np.float32] = self.low_res_logits[self.best_index]
+        return logits
+
+    @property
+    def areas(self) -> NDArray[np.int64]:
+        """(M,) pixels in each mask."""
+        areas: NDArray[np.int64] = np.sum(self.masks, axis=(1, 2), dtype=np.int64)
+        return areas
+
+    @property
+    def boxes_xyxy(self) -> NDArray[np.float32]:
+        """(M, 4) tight boxes, right and bottom edge exclusive; zeros for an empty mask."""
+        boxes = np.zeros((len(self.masks), 4), np.float32)
+        for index, mask in enumerate(self.masks):
+            columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+            if len(columns):
+                boxes[index] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+        return boxes
+
+    def to_coco(self, image_id: int = 1, category_id: int = 1) -> list[dict[str, Any]]:
+        """Return one COCO annotation per candidate, with compressed RLE that pycocotools reads.
+
+        Args:
+            image_id: Identifier to put in each annotation.
+            category_id: Category to put in each annotation.
+        """
+        from nexus.ops.rle import encode_rle
+
+        return [
+            {
+                "id": index + 1,
+                "image_id": image_id,
+                "category_id": category_id,
+                "segmentation": encode_rle(mask),
+                "area": int(area),
+                "bbox": [float(x0), float(y0), float(x1 - x0), float(y1 - y0)],
+                "iscrowd": 0,
+                "score": float(score),
+            }
+            for index, (mask, area, (x0, y0, x1, y1), score) in enumerate(
+                zip(self.masks, self.areas, self.boxes_xyxy, self.iou_scores, strict=True)
+            )
+        ]
+
+    def to_supervision(self) -> supervision.Detections:
+        """Return the candidates as `supervision.Detections`.
+
+        Raises:
+            MissingDependencyError: supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise MissingDependencyError(
+                "expected the package 'supervision' for to_supervision(), got an ImportError",
+                hint="pip install supervision",
+            ) from error
+        return supervision.Detections(
+            xyxy=self.boxes_xyxy,
+            mask=self.masks,
+            confidence=np.asarray(self.iou_scores, np.float32),
+        )

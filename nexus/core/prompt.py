@@ -1,0 +1,230 @@
+"""Prompts: what a caller points at, in pixels of the original image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nexus.core.errors import PromptError
+
+if TYPE_CHECKING:
+    import torch
+
+_PROMPT_KEYS = ("point", "points", "label", "labels", "box", "mask")
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """What to segment: one object, described by any mix of points, a box and a rough mask.
+
+    Attributes:
+        points: (N, 2) XY in original pixels, or None.
+        labels: (N,) one per point: 1 foreground, 0 background. None means all foreground.
+        box: (4,) x0, y0, x1, y1 in original pixels with x0 < x1 and y0 < y1, or None.
+        mask: (h, w) float logits as a model returned them in `Masks.low_res_logits`, or a bool
+            (H, W) mask of the original image, or None.
+
+    Raises:
+        PromptError: Nothing given, a wrong shape, a value that is not finite, another label than
+            0 or 1, or a box with no area.
+    """
+
+    points: NDArray[np.float32] | None = None
+    labels: NDArray[np.int64] | None = None
+    box: NDArray[np.float32] | None = None
+    mask: NDArray[Any] | None = None
+
+    def __init__(
+        self,
+        points: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        box: ArrayLike | None = None,
+        mask: ArrayLike | torch.Tensor | None = None,
+    ) -> None:
+        point_array = None if points is None else _points(points)
+        if point_array is not None and len(point_array) == 0:
+            point_array = None
+        label_array = _labels(labels, None if point_array is None else len(point_array))
+        object.__setattr__(self, "points", point_array)
+        object.__setattr__(self, "labels", label_array)
+        object.__setattr__(self, "box", None if box is None else _box(box))
+        object.__setattr__(self, "mask", None if mask is None else _mask(mask))
+        if self.points is None and self.box is None and self.mask is None:
+            raise PromptError(
+                "expected a prompt with points, a box or a mask, got an empty one",
+                hint="pass points=[[x, y]], box=(x0, y0, x1, y1) or mask=...",
+            )
+
+    @classmethod
+    def of(cls, prompt: PromptLike | None) -> Prompt:
+        """Read a prompt from any of its spellings.
+
+        Args:
+            prompt: A `Prompt`; a mapping with `point`/`points`, `label`/`labels`, `box`, `mask`;
+                an (x, y) pair, which is one foreground point; or an (x0, y0, x1, y1) box.
+
+        Raises:
+            PromptError: None of these.
+        """
+        if isinstance(prompt, Prompt):
+            return prompt
+        if prompt is None:
+            raise PromptError(
+                "expected a prompt, got None",
+                hint="pass prompt=(x, y), prompt=(x0, y0, x1, y1) or prompt=Prompt(...)",
+            )
+        if isinstance(prompt, Mapping):
+            return cls._of_mapping(prompt)
+        values = _floats(prompt, "a prompt")
+        if values.shape == (2,):
+            return cls(points=values[None])
+        if values.shape == (4,):
+            return cls(box=values)
+        raise PromptError(
+            "expected a Prompt, a dict, an (x, y) point or an (x0, y0, x1, y1) box, "
+            f"got an array of shape {values.shape}",
+            hint="several points of one object: Prompt(points=[[x, y], ...], labels=[...]); "
+            "several objects: predict_batch(embedding, [prompt, prompt, ...])",
+        )
+
+    @classmethod
+    def _of_mapping(cls, prompt: Mapping[str, Any]) -> Prompt:
+        unknown = sorted(set(prompt) - set(_PROMPT_KEYS))
+        if unknown:
+            raise PromptError(
+                f"expected prompt keys among {', '.join(_PROMPT_KEYS)}, got {', '.join(unknown)}"
+            )
+        for one, many in (("point", "points"), ("label", "labels")):
+            if prompt.get(one) is not None and prompt.get(many) is not None:
+                raise PromptError(f"expected '{one}' or '{many}' in a prompt, got both")
+        points, labels = (
+            prompt.get(one) if prompt.get(many) is None else prompt.get(many)
+            for one, many in (("point", "points"), ("label", "labels"))
+        )
+        return cls(points, labels, prompt.get("box"), prompt.get("mask"))
+
+    def check_within(self, size_hw: tuple[int, int]) -> None:
+        """Refuse points outside an image and boxes that do not touch it.
+
+        A box may reach over the edge, as boxes of detectors do; a point may not.
+
+        Args:
+            size_hw: Height and width of the original image.
+
+        Raises:
+            PromptError: A point is outside, or a box has no pixel of the image in it.
+        """
+        height, width = size_hw
+        if self.points is not None:
+            x, y = self.points[:, 0], self.points[:, 1]
+            outside = (x < 0) | (x > width) | (y < 0) | (y > height)
+            if outside.any():
+                first = self.points[int(np.argmax(outside))].tolist()
+                raise PromptError(
+                    f"expected points inside the image (0 <= x <= {width}, 0 <= y <= {height}), "
+                    f"got ({first[0]:g}, {first[1]:g})",
+                    hint="points are (x, y) in pixels of the original image, not (row, column)",
+                )
+        if self.box is not None:
+            x0, y0, x1, y1 = self.box.tolist()
+            if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
+                raise PromptError(
+                    f"expected a box that overlaps the image of {width} x {height} pixels, "
+                    f"got ({x0:g}, {y0:g}, {x1:g}, {y1:g})",
+                    hint="boxes are (x0, y0, x1, y1) in pixels of the original image",
+                )
+
+
+PromptLike = Prompt | Mapping[str, Any] | Sequence[float] | NDArray[Any]
+
+
+def _floats(value: Any, what: str) -> NDArray[np.float32]:
+    """Return `value` as a float32 array, or say what it is instead."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    try:
+        array = np.asarray(value, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise PromptError(f"expected numbers for {what}, got {value!r}") from error
+    if not np.isfinite(array).all():
+        raise PromptError(f"expected finite numbers for {what}, got {array.tolist()}")
+    return array
+
+
+def _points(points: ArrayLike) -> NDArray[np.float32]:
+    array = _floats(points, "points")
+    if array.shape == (2,):
+        array = array[None]
+    if array.size == 0:
+        return array.reshape(0, 2)
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise PromptError(
+            f"expected points of shape (N, 2), XY in pixels, got shape {array.shape}",
+            hint="one prompt is one object; for several objects pass several prompts",
+        )
+    return array
+
+
+def _labels(labels: ArrayLike | None, count: int | None) -> NDArray[np.int64] | None:
+    if count is None:
+        if labels is not None and np.size(labels) > 0:
+            raise PromptError("expected points to go with the labels, got labels alone")
+        return None
+    if labels is None:
+        return np.ones(count, np.int64)
+    array = np.atleast_1d(_floats(labels, "labels"))
+    if array.shape != (count,):
+        raise PromptError(
+            f"expected one label per point, shape ({count},), got shape {array.shape}"
+        )
+    wrong = array[(array != 0) & (array != 1)]
+    if len(wrong):
+        raise PromptError(
+            f"expected labels 1 (foreground) or 0 (background), got {wrong[0]:g}",
+            hint="prompts may differ in length, so no padding label is needed; boxes go in box=",
+        )
+    return array.astype(np.int64)
+
+
+def _box(box: ArrayLike) -> NDArray[np.float32]:
+    array = _floats(box, "a box")
+    if array.shape == (1, 4):
+        array = array[0]
+    if array.shape != (4,):
+        raise PromptError(
+            f"expected a box of shape (4,), x0, y0, x1, y1 in pixels, got shape {array.shape}",
+            hint="for several boxes pass several prompts",
+        )
+    x0, y0, x1, y1 = array.tolist()
+    if x1 <= x0 or y1 <= y0:
+        raise PromptError(
+            f"expected a box with x0 < x1 and y0 < y1, got ({x0:g}, {y0:g}, {x1:g}, {y1:g})",
+            hint="boxes are (x0, y0, x1, y1), not (x, y, width, height)",
+        )
+    return array
+
+
+def _mask(mask: Any) -> NDArray[Any]:
+    if hasattr(mask, "detach"):
+        tensor = mask.detach().cpu()
+        mask = tensor.float().numpy() if tensor.is_floating_point() else tensor.numpy()
+    array = np.asarray(mask)
+    if array.ndim == 3 and array.shape[0] == 1:
+        array = array[0]
+    if array.ndim != 2:
+        raise PromptError(
+            f"expected a mask of shape (h, w), got shape {array.shape}",
+            hint="pass one candidate, e.g. masks.best_low_res_logits",
+        )
+    if array.dtype == np.bool_:
+        return array
+    if not np.issubdtype(array.dtype, np.floating):
+        raise PromptError(
+            f"expected a mask of float logits or of bool, got {array.dtype}",
+            hint="for a binary mask of the original image pass mask.astype(bool)",
+        )
+    return _floats(array, "mask logits")

@@ -1,0 +1,11 @@
+"""What travels between rooms: prompts, image embeddings and masks.
+
+Frames: points and boxes are XY in pixels of the original image, x in [0, W], y in [0, H]; a mask
+is (H, W) of the original image. Only a model's preprocessing policy knows the model frame.
+"""
+
+from nexus.core.embedding import Geometry, ImageEmbedding
+from nexus.core.masks import Masks
+from nexus.core.prompt import Prompt, PromptLike
+
+__all__ = ["Geometry", "ImageEmbedding", "Masks", "Prompt", "PromptLike"]

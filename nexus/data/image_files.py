@@ -1,0 +1,282 @@
+"""Decode image files with Pillow: size checked before the pixels, 16 bits kept, EXIF applied."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+
+from nexus.core.errors import ImageError, ImageNotFoundError, NexusWarning
+
+# Raster formats only: EPS and WMF would start other programs on a file nobody has checked.
+_FORMATS = (
+    *("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000", "AVIF"),
+    *("ICO", "DIB", "PCX", "SGI", "QOI", "TGA"),
+)
+_EXIF_ORIENTATION = 0x0112
+_DAMAGED = "the file is damaged or cut short; fetch or export it again"
+
+_Reader: TypeAlias = Callable[[ImageFile.ImageFile, IO[bytes], str], NDArray[Any]]
+
+
+def check_pixels(size_hw: tuple[int, int], max_pixels: int | None, what: str) -> None:
+    """Refuse an image without area, or with more than `max_pixels` pixels.
+
+    Raises:
+        ImageError: The image is empty or too large.
+    """
+    height, width = size_hw
+    if height < 1 or width < 1:
+        raise ImageError(
+            f"expected an image of at least 1 x 1 pixels, got {what} of {width} x {height}"
+        )
+    if max_pixels is not None and height * width > max_pixels:
+        raise ImageError(
+            f"expected at most {max_pixels:,} pixels, got {what} of {width} x {height} "
+            f"({height * width:,} pixels)",
+            hint="scale the image down, or raise max_pixels (None for no limit)",
+        )
+
+
+def decode_file(source: str | os.PathLike[str] | bytes, *, max_pixels: int | None) -> NDArray[Any]:
+    """Read the first frame of an image file, upright.
+
+    Args:
+        source: A path, or the encoded bytes.
+        max_pixels: Largest height x width, checked in the header before any pixel is decoded.
+
+    Returns:
+        (H, W) or (H, W, 3): uint8, uint16 or float32. Colour of 16 bits per channel is kept for
+        PNG and TIFF; in other formats it comes as the 8 bits that Pillow makes of it.
+
+    Raises:
+        ImageNotFoundError: There is no such file.
+        ImageError: Not an image, damaged, truncated, or too large.
+    """
+    return _decode(source, max_pixels, _read_colour)
+
+
+def decode_labels(
+    source: str | os.PathLike[str] | bytes, *, max_pixels: int | None
+) -> NDArray[Any]:
+    """Read a label map: the stored values of a grey, palette or 1-bit image, upright.
+
+    Returns:
+        (H, W) uint8 or uint16; 0 and 1 of a 1-bit image.
+
+    Raises:
+        ImageNotFoundError: There is no such file.
+        ImageError: As in `decode_file`, or the file has colour channels.
+    """
+    return _decode(source, max_pixels, _read_labels)
+
+
+def pixels_of(image: Image.Image, what: str) -> NDArray[Any]:
+    """Return a loaded Pillow image as an array, upright.
+
+    Returns:
+        (H, W) or (H, W, 3): uint8, uint16 for the 16-bit modes, float32 for mode F.
+
+    Raises:
+        ImageError: A mode whose values have no agreed range, or that Pillow cannot convert.
+    """
+    mode = image.mode
+    if mode == "I" and image.format != "PPM":
+        raise ImageError(
+            f"expected 8 or 16 bits per channel, got {what} with 32-bit or signed integers",
+            hint="scale the values to float in [0, 1], and pass the array",
+        )
+    if mode == "I" or mode.startswith("I;16"):  # mode I: a PGM, scaled to 0..65535 by Pillow
+        return _upright(np.array(image).astype(np.uint16), image, what)
+    return _upright(np.array(_displayable(image, what)), image, what)
+
+
+def _displayable(image: Image.Image, what: str) -> Image.Image:
+    """Return an image in mode L, RGB or F with the same colours, alpha dropped."""
+    mode = image.mode
+    if mode in ("L", "RGB", "F"):
+        return image
+    # Palettes go by way of RGBA, since Pillow warns when it drops their transparency itself, and
+    # premultiplied grey by way of LA, since Pillow converts it to nothing else.
+    by_way_of = {"P": "RGBA", "PA": "RGBA", "La": "LA"}
+    try:
+        if mode in by_way_of:
+            image = image.convert(by_way_of[mode])
+        return image.convert("L" if mode == "1" else "RGB")
+    except ValueError as error:
+        raise ImageError(
+            f"expected an image that converts to RGB, got {what} of mode {mode}",
+            hint="convert it to RGB first",
+        ) from error
+
+
+def _decode(
+    source: str | os.PathLike[str] | bytes, max_pixels: int | None, read: _Reader
+) -> NDArray[Any]:
+    if isinstance(source, bytes):
+        return _decode_stream(io.BytesIO(source), "encoded bytes", max_pixels, read)
+    path = Path(source)
+    what = repr(str(path))
+    if path.is_dir():
+        raise ImageError(f"expected an image file, got {what}, which is a folder")
+    try:
+        stream = path.open("rb")
+    except FileNotFoundError as error:
+        raise ImageNotFoundError(
+            f"expected an image file, got {what}, which does not exist"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ImageError(f"expected a readable image file, got {what}: {error}") from error
+    with stream:
+        return _decode_stream(stream, what, max_pixels, read)
+
+
+def _decode_stream(
+    stream: IO[bytes], what: str, max_pixels: int | None, read: _Reader
+) -> NDArray[Any]:
+    with _open(stream, what) as image:
+        width, height = image.size
+        check_pixels((height, width), max_pixels, what)
+        return read(image, stream, what)
+
+
+def _open(stream: IO[bytes], what: str) -> ImageFile.ImageFile:
+    """Read the header with the first Pillow plugin that knows the format.
+
+    `Image.open` is not used, because its own limit on pixels can only be moved by a global of the
+    whole process, while `max_pixels` belongs to one call.
+    """
+    stream.seek(0)
+    prefix = stream.read(16)
+    if not prefix:
+        raise ImageError(f"expected an image file, got {what}, which is empty")
+    Image.preinit()
+    failures: list[str] = []
+    for name in _FORMATS:
+        if name not in Image.OPEN:
+            Image.init()
+        factory, accept = Image.OPEN.get(name, (None, None))
+        if factory is None:
+            continue
+        accepted: bool | str = False
+        try:
+            accepted = accept(prefix) if accept is not None else False
+            if accept is None or (accepted and not isinstance(accepted, str)):
+                stream.seek(0)
+                return factory(stream, "")
+        except Exception as error:  # a parser of foreign bytes may raise anything
+            if accepted:
+                failures.append(f"{name}: {_reason(error)}")
+        if isinstance(accepted, str):
+            failures.append(accepted)
+    if failures:
+        raise ImageError(
+            f"expected a whole image file, got {what}, whose header cannot be read "
+            f"({'; '.join(failures)})",
+            hint=_DAMAGED,
+        )
+    raise ImageError(
+        f"expected an image file, got {what}, which is in no known image format",
+        hint="PNG, JPEG, TIFF, BMP, GIF, WebP, PPM, JPEG 2000 and AVIF files can be read",
+    )
+
+
+def _load(image: ImageFile.ImageFile, what: str) -> None:
+    try:
+        image.load()
+    except Exception as error:  # a decoder of foreign bytes may raise anything
+        raise ImageError(
+            f"expected a whole {image.format} file, got {what}, whose pixels cannot be decoded: "
+            f"{_reason(error)}",
+            hint=_DAMAGED,
+        ) from error
+
+
+def _read_colour(image: ImageFile.ImageFile, stream: IO[bytes], what: str) -> NDArray[Any]:
+    kind, _, order = _stored_mode(image).partition(";16")
+    if order and kind in ("RGB", "RGBA", "RGBX"):
+        _load(image, what)
+        high = np.array(image)[..., :3].astype(np.uint16)
+        low = _low_bytes(stream, what, kind, order)
+        return _upright(high << 8 | low, image, what)
+    if order and kind == "LA":
+        image.tile = [tile._replace(args="RGBA") for tile in image.tile]
+        _load(image, what)
+        halves = np.array(image)  # (H, W, 4): grey high, grey low, alpha high, alpha low
+        return _upright(halves[..., 0].astype(np.uint16) << 8 | halves[..., 1], image, what)
+    _load(image, what)
+    return pixels_of(image, what)
+
+
+def _read_labels(image: ImageFile.ImageFile, stream: IO[bytes], what: str) -> NDArray[Any]:
+    mode = image.mode
+    if mode not in ("1", "L", "P") and not mode.startswith("I;16"):
+        raise ImageError(
+            f"expected a label map of one channel, got {what} of mode {mode}",
+            hint="save it as a grey or palette PNG whose values are the labels",
+        )
+    _load(image, what)
+    labels = np.array(image)
+    return _upright(labels.astype(np.uint16 if mode.startswith("I") else np.uint8), image, what)
+
+
+def _stored_mode(image: ImageFile.ImageFile) -> str:
+    """Return Pillow's name of the stored samples, such as RGB;16B, which `mode` does not tell."""
+    if image.format not in ("PNG", "TIFF") or not image.tile:
+        return image.mode
+    args = image.tile[0].args
+    raw = args[0] if isinstance(args, tuple) else args
+    return raw if isinstance(raw, str) else image.mode
+
+
+def _low_bytes(stream: IO[bytes], what: str, kind: str, order: str) -> NDArray[np.uint8]:
+    """Decode the low byte of 16-bit colour, by reading it in the wrong byte order.
+
+    Pillow keeps the high byte of such samples. Told the other byte order it keeps the low one, so
+    that two passes give all 16 bits.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    little = order == "L" or (order == "N" and sys.byteorder == "little")
+    raw = f"{kind};16{'B' if little else 'L'}"
+    with _open(stream, what) as image:
+        image.tile = [
+            tile._replace(args=(raw, *tile.args[1:]) if isinstance(tile.args, tuple) else raw)
+            for tile in image.tile
+        ]
+        _load(image, what)
+        low: NDArray[np.uint8] = np.array(image)[..., :3]
+    return low
+
+
+def _upright(pixels: NDArray[Any], image: Image.Image, what: str) -> NDArray[Any]:
+    """Apply the EXIF orientation; (H, W, ...) to (H, W, ...) or (W, H, ...)."""
+    try:
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception as error:  # a parser of foreign bytes may raise anything
+        warnings.warn(
+            f"the EXIF data of {what} cannot be read, so it is taken as upright: {_reason(error)}",
+            NexusWarning,
+            stacklevel=2,
+        )
+        return pixels
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) or type(error).__name__

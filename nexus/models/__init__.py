@@ -1,0 +1,1 @@
+"""Models, the table of their weights, and how images enter and masks leave them."""

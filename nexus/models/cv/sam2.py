@@ -1,0 +1,449 @@
+"""SAM 2 and SAM 2.1: images, and the steps that tracking through a video is made of.
+
+Follows "SAM 2: Segment Anything in Images and Videos" (arXiv 2408.00714) and the official sam2
+code. On images the model is used like SAM. The steps of tracking (`frame_features`, `condition`,
+`decode_objects`, `encode_memory`) are batched over K objects and remember nothing: what they need
+of other frames comes in as an argument, and `nexus.models.memory` says what that is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nexus.core.errors import InputError
+from nexus.core.types import ImageEmbedding
+from nexus.data.images import DEFAULT_MAX_PIXELS, ImageLike
+from nexus.models.frame import FramePrompts
+from nexus.models.memory import FrameFeatures, ObjectOutputs, Recall
+from nexus.models.policy import SAM2_POLICY, Policy
+from nexus.models.pretrained import PretrainedModel
+from nexus.models.promptable import Frontend
+from nexus.nn.encoder import ImageEncoder
+from nexus.nn.fpn import PyramidEncoder, in_turn
+from nexus.nn.hiera import Hiera, HieraConfig
+from nexus.nn.layers import MLP
+from nexus.nn.memory_attention import MemoryAttention, MemoryTokens
+from nexus.nn.memory_encoder import MemoryEncoder
+from nexus.nn.object_decoder import DecodedObjects, ObjectMaskDecoder
+from nexus.nn.perceiver import SpatialPerceiver
+from nexus.nn.position import sine_positions, sine_times
+from nexus.nn.prompt_encoder import PADDING, PromptEncoder
+from nexus.nn.repvit import RepViT, RepViTConfig
+from nexus.ops.resize import resize_logits
+
+NO_OBJECT_LOGIT = -1024.0
+"""Mask logit all over a frame that an object is not in."""
+
+_MASK_LOGIT = 10.0  # a mask given as a prompt counts as logits of this size
+_PREVIOUS_LOGIT_LIMIT = 32.0
+
+
+@dataclass(frozen=True)
+class SAM2Config:
+    """Sizes and habits of a SAM 2; what is not a size may be changed on a loaded model.
+
+    Attributes:
+        trunk: Sizes of the image trunk.
+        dim: Channels of features, prompt embeddings and object pointers.
+        memory_dim: Channels of memories.
+        memory_layers: Layers of the memory attention.
+        hidden: Width of the MLPs of memory attention and mask decoder.
+        latents: Tokens a frame's memory is compressed to, as many global as placed ones, a square
+            number each; 0 keeps one token for every cell of the feature grid.
+        marks_occlusion: A memory of a frame without the object is marked so (2.1).
+        times_pointers: Object pointers carry how many frames ago they were (2.1).
+        max_memories: Frames of memory; all conditioning frames together count as one.
+        max_pointers: Object pointers; those of conditioning frames come on top.
+        max_conditioning: Conditioning frames looked at, the nearest ones; None for all.
+        stability: Margin in logits and least share, see `ObjectMaskDecoder.decode_objects`; None
+            never lets a candidate stand in for an unstable single mask.
+        binarize_clicks: Masks of prompted frames enter memory as 0 or 1, as the caller saw them.
+        fill_hole_area: Holes and specks of tracked masks up to this many low-resolution pixels
+            are filled and removed; 0 leaves them.
+    """
+
+    trunk: HieraConfig | RepViTConfig
+    dim: int = 256
+    memory_dim: int = 64
+    memory_layers: int = 4
+    hidden: int = 2048
+    latents: int = 0
+    marks_occlusion: bool = True
+    times_pointers: bool = True
+    max_memories: int = 7
+    max_pointers: int = 16
+    max_conditioning: int | None = None
+    stability: tuple[float, float] | None = (0.05, 0.98)
+    binarize_clicks: bool = True
+    fill_hole_area: int = 8
+
+
+_TRUNKS = {
+    "hiera_tiny": HieraConfig(),
+    "hiera_small": HieraConfig(depths=(1, 2, 11, 2), global_blocks=(7, 10, 13)),
+    "hiera_base_plus": HieraConfig(
+        width=112, heads=2, depths=(2, 3, 16, 3), global_blocks=(12, 16, 20), position_side=14
+    ),
+    "hiera_large": HieraConfig(
+        width=144,
+        heads=2,
+        depths=(2, 6, 36, 4),
+        global_blocks=(23, 33, 43),
+        windows=(8, 4, 16, 8),
+    ),
+}
+
+VARIANTS: dict[str, SAM2Config] = {
+    f"sam2_{name}": SAM2Config(trunk, marks_occlusion=False, times_pointers=False)
+    for name, trunk in _TRUNKS.items()
+} | {f"sam2.1_{name}": SAM2Config(trunk) for name, trunk in _TRUNKS.items()}
+
+
+@dataclass
+class SAM2Frontend(Frontend):
+    """SAM 2's way into the encoder: the finer maps are brought to the decoder's width at once.
+
+    Attributes:
+        fine: The decoder's projection of the map at stride 4.
+        middle: And of that at stride 8.
+    """
+
+    fine: nn.Conv2d
+    middle: nn.Conv2d
+
+    def features(self, encoder: ImageEncoder, batch: Tensor) -> tuple[Tensor, ...]:
+        """Return features without the no-memory embedding, then the maps at strides 4 and 8."""
+        if not isinstance(encoder, PyramidEncoder):
+            raise InputError(f"expected a PyramidEncoder, got {type(encoder).__name__}")
+        stages, neck = encoder.stages(batch), encoder.neck
+        fine = in_turn(stages[0], neck.lateral(0), self.fine)
+        middle = in_turn(stages[1], neck.lateral(1), self.middle)
+        return neck(stages), fine, middle
+
+    def fingerprint(self, encoder: nn.Module) -> str:
+        """Return a digest of the encoder's and the two projections' weights and of the policy."""
+        return super().fingerprint(nn.ModuleList([encoder, self.fine, self.middle]))
+
+
+class SAM2(PretrainedModel):
+    """SAM 2: points, boxes and masks in, masks out; on an image, or through a video.
+
+    Examples:
+        sam2 = SAM2.from_pretrained("sam2.1_hiera_tiny")
+        embedding = sam2.encode_image("image.jpg")
+        masks = sam2.predict(image_embedding=embedding, prompt=(x, y))
+    """
+
+    families: ClassVar[tuple[str, ...]] = ("sam2",)
+    architectures: ClassVar[Mapping[str, Any]] = VARIANTS
+
+    def __init__(self, config: SAM2Config, variant: str = "sam2", policy: Policy = SAM2_POLICY):
+        dim, memory_dim = config.dim, config.memory_dim
+        trunk = (
+            Hiera(config.trunk) if isinstance(config.trunk, HieraConfig) else RepViT(config.trunk)
+        )
+        decoder = ObjectMaskDecoder(dim, hidden=config.hidden)
+        super().__init__(
+            PyramidEncoder(trunk, config.trunk.stage_widths, dim),
+            SAM2Frontend(variant, policy, decoder.conv_s0, decoder.conv_s1),
+        )
+        self.sam_prompt_encoder = PromptEncoder(dim)
+        self.sam_mask_decoder = decoder
+        self.memory_encoder = MemoryEncoder(dim, memory_dim)
+        self.spatial_perceiver = (
+            SpatialPerceiver(memory_dim, config.latents, config.latents) if config.latents else None
+        )
+        side = None if self.spatial_perceiver is None else self.spatial_perceiver.side
+        self.memory_attention = MemoryAttention(
+            dim, memory_dim, config.hidden, config.memory_layers, side
+        )
+        self.mask_downsample = nn.Conv2d(1, 1, kernel_size=4, stride=4)
+        self.obj_ptr_proj = MLP(dim, dim, dim, 3)
+        self.maskmem_tpos_enc = nn.Parameter(torch.zeros(config.max_memories, 1, 1, memory_dim))
+        self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, dim))
+        # In every checkpoint and used by none: the features get `no_mem_embed` alone.
+        self.no_mem_pos_enc = nn.Parameter(torch.zeros(1, 1, dim))
+        self.no_obj_ptr = nn.Parameter(torch.zeros(1, dim))
+        if config.marks_occlusion:
+            self.no_obj_embed_spatial = nn.Parameter(torch.zeros(1, memory_dim))
+        if config.times_pointers:
+            self.obj_ptr_tpos_proj = nn.Linear(dim, memory_dim)
+        self.config = config
+        self.eval()
+
+    def image_positions(self, grid_hw: tuple[int, int]) -> Tensor:
+        """Return the position code of a feature grid, (1, C, gh, gw)."""
+        return self.sam_prompt_encoder.dense_positions(grid_hw)
+
+    def decode(
+        self, embedding: ImageEmbedding, image_pe: Tensor, prompts: FramePrompts, several: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Decode prompts in the model frame: logits (P, M, 4 gh, 4 gw) and scores (P, M)."""
+        embedded = self.sam_prompt_encoder(
+            prompts.point_coords,
+            prompts.point_labels,
+            prompts.mask_input,
+            embedding.geometry.input_side,
+        )
+        dtype = self.no_mem_embed.dtype
+        fine, middle = (m.unsqueeze(0).to(dtype) for m in embedding.high_res_features)
+        decoded = self.sam_mask_decoder.decode_objects(
+            embedding.features.unsqueeze(0).to(dtype) + self.no_mem_embed.view(1, -1, 1, 1),
+            image_pe,
+            embedded,
+            self.sam_mask_decoder.arrange(fine, middle),
+            several,
+            self.config.stability,
+        )
+        return decoded.low_res_logits, decoded.iou_scores
+
+    @property
+    def video_policy(self) -> Policy:
+        """How video frames enter: as images do, but resized by Pillow's bicubic filter."""
+        return dataclasses.replace(self.policy, interpolation="bicubic", resize_as="source")
+
+    def encode_frames(
+        self,
+        frames: Sequence[ImageLike],
+        *,
+        input_side: int | None = None,
+        max_pixels: int | None = DEFAULT_MAX_PIXELS,
+    ) -> list[ImageEmbedding]:
+        """Encode video frames in one batch, under `video_policy`; else like `encode_images`."""
+        if not frames:
+            return []
+        frontend = dataclasses.replace(self._sam2_frontend, policy=self.video_policy)
+        return frontend.encode(self.image_encoder, frames, input_side, max_pixels)
+
+    @torch.no_grad()
+    def frame_features(self, embedding: ImageEmbedding) -> FrameFeatures:
+        """Prepare an encoded frame for tracking, on the device of the model."""
+        embedding = embedding.to(self.device)
+        dtype = self.no_mem_embed.dtype
+        features = embedding.features.unsqueeze(0).to(dtype)
+        _, C, gh, gw = features.shape
+        fine, middle = (m.unsqueeze(0).to(dtype) for m in embedding.high_res_features)
+        return FrameFeatures(
+            features,
+            self.sam_mask_decoder.arrange(fine, middle),
+            sine_positions((gh, gw), C, self.device, dtype),
+            self.image_positions((gh, gw)),
+            embedding.geometry,
+        )
+
+    def without_memory(self, frame: FrameFeatures) -> Tensor:
+        """Return the features of a frame that nothing is remembered for, (1, C, gh, gw)."""
+        return frame.features + self.no_mem_embed.view(1, -1, 1, 1)
+
+    @torch.no_grad()
+    def condition(
+        self, frame: FrameFeatures, recalls: Sequence[Recall], max_pointers: int | None = None
+    ) -> Tensor:
+        """Condition the features of a frame on what is remembered of K objects.
+
+        Args:
+            frame: The frame.
+            recalls: What each object looks back at; they may differ in length.
+            max_pointers: Ages of pointers are given as shares of this minus 1; None takes the
+                configuration's. The original takes the number of frames of shorter clips.
+
+        Returns:
+            (K, C, gh, gw).
+
+        Raises:
+            InputError: No object, an object without any memory, or a memory too old.
+        """
+        span = self.config.max_pointers if max_pointers is None else max_pointers
+        places = self._memory_positions(frame)
+        memories = [self._memory_tokens(recall, places, span) for recall in recalls]
+        if not memories:
+            raise InputError("expected what at least one object looks back at, got none")
+        return self.memory_attention(frame.features, frame.positions, memories)
+
+    @torch.no_grad()
+    def decode_objects(
+        self,
+        frame: FrameFeatures,
+        features: Tensor,
+        prompts: FramePrompts | None = None,
+        several: bool | None = None,
+    ) -> ObjectOutputs:
+        """Decode K objects on a frame, each with a prompt of its own or all without.
+
+        Args:
+            frame: The frame.
+            features: (1 or K, C, gh, gw) its features, from `condition` or `without_memory`.
+            prompts: In the model frame (`nexus.models.frame.prompts_to_frame`, under the policy of
+                the model), alike in length. A mask in them is that of an earlier answer.
+            several: Choose the best of the three candidates; None does so for at most one point,
+                where a box counts as two.
+        """
+        if prompts is None:
+            prompts = _no_prompts(len(features), features.device)
+        points = int((prompts.point_labels[:1] != PADDING).sum())
+        mask = prompts.mask_input
+        if mask is not None:
+            mask = mask.clamp(-_PREVIOUS_LOGIT_LIMIT, _PREVIOUS_LOGIT_LIMIT)
+        several = points <= 1 if several is None else several
+        decoded = self._decode_prompts(frame, features, prompts, mask, several)
+        return self._chosen(decoded)
+
+    @torch.no_grad()
+    def adopt_masks(self, frame: FrameFeatures, masks: Tensor) -> ObjectOutputs:
+        """Take masks a caller gave as they are, and find the object pointers that go with them.
+
+        Args:
+            frame: The frame.
+            masks: (K, H, W) bool, of the original frame.
+        """
+        side = frame.geometry.input_side
+        full = masks.to(self.device).unsqueeze(1).float()
+        if full.shape[-2:] != (side, side):
+            full = F.interpolate(full, size=(side, side), mode="bilinear", antialias=True)
+            full = (full >= 0.5).float()
+        logits = (2 * full - 1) * _MASK_LOGIT
+        low = F.interpolate(logits, scale_factor=0.25, mode="bilinear", antialias=True)
+        K = len(full)
+        prompts = _no_prompts(K, self.device)
+        mask_input = self.mask_downsample(full.to(self.no_mem_embed.dtype))
+        # The pointer comes from features that carry neither memory nor its absence.
+        decoded = self._decode_prompts(frame, frame.features, prompts, mask_input, False)
+        present = full.flatten(1).any(1, keepdim=True)  # (K, 1)
+        pointer = self._chosen(decoded).object_pointer
+        return ObjectOutputs(
+            low.squeeze(1),
+            low.new_ones(K),
+            torch.where(present, pointer, self.no_obj_ptr),
+            (2 * present.float() - 1) * _MASK_LOGIT,
+            torch.zeros(K, dtype=torch.long, device=self.device),
+        )
+
+    @torch.no_grad()
+    def encode_memory(
+        self,
+        frame: FrameFeatures,
+        low_res_logits: Tensor,
+        object_score_logits: Tensor,
+        is_mask_from_prompt: bool | Tensor,
+    ) -> Tensor:
+        """Encode what a frame shows of K objects for later frames to look back at.
+
+        Args:
+            frame: The frame.
+            low_res_logits: (K, 4 gh, 4 gw) as in `ObjectOutputs`.
+            object_score_logits: (K, 1) as in `ObjectOutputs`.
+            is_mask_from_prompt: Whether a caller pointed at the object on this frame; one answer,
+                or (K,) bool.
+
+        Returns:
+            (K, T, M) memory tokens; their places are the same for all frames of one size.
+        """
+        side, dtype = frame.geometry.input_side, self.no_mem_embed.dtype
+        full = resize_logits(low_res_logits.to(self.device).float(), (side, side)).unsqueeze(1)
+        prompted = torch.as_tensor(is_mask_from_prompt, device=self.device).view(-1, 1, 1, 1)
+        if self.config.binarize_clicks and bool(prompted.any()):
+            full = torch.where(prompted, (full > 0).float(), full.sigmoid())
+        else:
+            full = full.sigmoid_()
+        full = full.mul_(2 * _MASK_LOGIT).sub_(_MASK_LOGIT)
+        memory = self.memory_encoder(frame.features, full.to(dtype))  # (K, M, gh, gw)
+        if self.config.marks_occlusion:
+            absent = (object_score_logits.to(self.device) <= 0).to(dtype)[..., None, None]
+            memory = memory + absent * self.no_obj_embed_spatial[..., None, None]
+        if self.spatial_perceiver is not None:
+            return self.spatial_perceiver(memory)
+        return memory.flatten(2).transpose(1, 2).contiguous()
+
+    def _decode_prompts(
+        self,
+        frame: FrameFeatures,
+        features: Tensor,
+        prompts: FramePrompts,
+        mask_input: Tensor | None,
+        several: bool,
+    ) -> DecodedObjects:
+        embedded = self.sam_prompt_encoder(
+            prompts.point_coords, prompts.point_labels, mask_input, frame.geometry.input_side
+        )
+        return self.sam_mask_decoder.decode_objects(
+            features, frame.image_pe, embedded, frame.fine_pixels, several, self.config.stability
+        )
+
+    def _chosen(self, decoded: DecodedObjects) -> ObjectOutputs:
+        """Take each object's best candidate, and account for objects that are not there."""
+        chosen = decoded.iou_scores.argmax(-1)  # (K,)
+        each = torch.arange(len(chosen), device=chosen.device)
+        present = decoded.object_score_logits > 0  # (K, 1)
+        logits = decoded.low_res_logits[each, chosen].float()
+        pointer = self.obj_ptr_proj(decoded.tokens[each, chosen])
+        return ObjectOutputs(
+            torch.where(present[..., None], logits, NO_OBJECT_LOGIT),
+            decoded.iou_scores[each, chosen].float(),
+            torch.where(present, pointer, self.no_obj_ptr),
+            decoded.object_score_logits.float(),
+            chosen,
+        )
+
+    def _memory_positions(self, frame: FrameFeatures) -> Tensor:
+        """Return the places of a memory's tokens, (T, M)."""
+        dtype = self.no_mem_embed.dtype
+        if self.spatial_perceiver is not None:
+            return self.spatial_perceiver.positions(dtype)
+        gh, gw = frame.features.shape[-2:]
+        code = sine_positions((gh, gw), self.config.memory_dim, self.device, dtype)
+        return code.flatten(1).t()
+
+    def _memory_tokens(self, recall: Recall, places: Tensor, span: int) -> MemoryTokens:
+        """Put together what one object looks back at."""
+        M, dtype = self.config.memory_dim, self.no_mem_embed.dtype
+        if not recall.memories or max(recall.ages) >= self.config.max_memories:
+            raise InputError(
+                "expected memories of 1 or more frames, each of age 0 to "
+                f"{self.config.max_memories - 1}, got ages {list(recall.ages)}",
+                hint="choose them with nexus.models.memory.recall",
+            )
+        times = self.maskmem_tpos_enc.view(-1, M)
+        tokens = [memory.to(self.device, dtype) for memory in recall.memories]
+        # Age 0 takes the last row, which is that of conditioning frames.
+        positions = [places + times[age - 1] for age in recall.ages]
+        if recall.pointers:
+            pointers = torch.stack(recall.pointers).to(self.device, dtype)
+            pieces = pointers.shape[1] // M  # a pointer is as many tokens as fit it
+            tokens.append(pointers.view(-1, M))
+            code = self._pointer_positions(recall.pointer_ages, span)
+            positions.append(code.repeat_interleave(pieces, dim=0))
+        pointer_tokens = len(tokens[-1]) if recall.pointers else 0
+        return MemoryTokens(
+            torch.cat(tokens), torch.cat(positions), len(recall.memories), pointer_tokens
+        )
+
+    def _pointer_positions(self, ages: tuple[int, ...], span: int) -> Tensor:
+        """Return the position code of object pointers, (n, M)."""
+        if not self.config.times_pointers:
+            return self.no_mem_embed.new_zeros(len(ages), self.config.memory_dim)
+        share = torch.tensor(ages, dtype=torch.float32, device=self.device) / max(1, span - 1)
+        code = sine_times(share, self.config.dim)
+        return self.obj_ptr_tpos_proj(code.to(self.no_mem_embed.dtype))
+
+    @property
+    def _sam2_frontend(self) -> SAM2Frontend:
+        frontend = self.frontend
+        if not isinstance(frontend, SAM2Frontend):
+            raise InputError(f"expected a SAM2Frontend, got {type(frontend).__name__}")
+        return frontend
+
+
+def _no_prompts(count: int, device: torch.device) -> FramePrompts:
+    """Return what stands for no prompt while tracking: two padding points."""
+    return FramePrompts(
+        torch.zeros(count, 2, 2, device=device),
+        torch.full((count, 2), PADDING, device=device),
+        None,
+    )

@@ -1,0 +1,130 @@
+"""Models that come from the table of weights or from a checkpoint file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from nexus.core.checkpoint import load_strict, read_checkpoint
+from nexus.core.device import resolve_device, resolve_dtype
+from nexus.core.errors import InputError, UnknownModelError
+from nexus.core.hub import fetch
+from nexus.models.frame import with_input_side
+from nexus.models.policy import Policy
+from nexus.models.promptable import PromptableModel
+from nexus.models.registry import CLASS_OF_FAMILY, MODELS, model_spec
+
+
+class PretrainedModel(PromptableModel):
+    """A promptable model with an entry in the table of models.
+
+    A subclass is made as `cls(config, variant, policy)`.
+
+    Attributes:
+        families: Families of the table that the class is at home with.
+        architectures: Its configurations, by the table's word for the architecture.
+    """
+
+    families: ClassVar[tuple[str, ...]] = ()
+    architectures: ClassVar[Mapping[str, Any]] = {}
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str,
+        *,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        input_side: int | None = None,
+    ) -> Self:
+        """Load published weights, fetching them the first time.
+
+        Args:
+            name: A name of `nexus models`.
+            device: None takes CUDA, MPS or the CPU, the first that is present.
+            dtype: 'float32' (None), 'bfloat16' or 'float16'.
+            input_side: Side of the model frame; None takes the trained one.
+
+        Raises:
+            UnknownModelError: No such name, or a model of another class.
+            WeightsNotFoundError: Not cached, and offline.
+            DownloadError: Every source failed.
+        """
+        placement = resolve_device(device), resolve_dtype(dtype)
+        spec = model_spec(name)
+        cls._check_family(name)
+        return cls._from_file(fetch(spec.file), name)._placed(*placement, input_side)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        variant: str | None = None,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        input_side: int | None = None,
+    ) -> Self:
+        """Load weights from a file.
+
+        Args:
+            path: A .pt, .pth or .safetensors file with official keys.
+            variant: Which model the file holds, a name of `nexus models`.
+            device: As in `from_pretrained`.
+            dtype: As in `from_pretrained`.
+            input_side: As in `from_pretrained`.
+
+        Raises:
+            InputError: No variant.
+            UnknownModelError: An unknown variant, or one of another class.
+            FileNotFoundError: There is no such file.
+            CheckpointError: Damaged, unsafe to read, or another model's.
+        """
+        placement = resolve_device(device), resolve_dtype(dtype)
+        if variant is None:
+            mine = (name for name, spec in MODELS.items() if spec.family in cls.families)
+            raise InputError(
+                f"expected variant= to say which model {str(path)!r} holds, got None",
+                hint="one of " + ", ".join(mine),
+            )
+        cls._check_family(variant)
+        return cls._from_file(Path(path), variant)._placed(*placement, input_side)
+
+    @classmethod
+    def _from_file(cls, path: Path, variant: str) -> Self:
+        """Load a file that holds a model of the table."""
+        spec = model_spec(variant)
+        config = cls.architectures[spec.architecture]
+        return cls._filled(config, variant, spec.policy, read_checkpoint(path), str(path))
+
+    @classmethod
+    def _filled(
+        cls, config: Any, variant: str, policy: Policy, state: Mapping[str, Tensor], source: str
+    ) -> Self:
+        """Build the model without initialising it and fill it with `state`."""
+        make = cast(Callable[[Any, str, Policy], Self], cls)
+        with torch.device("meta"):
+            model = make(config, variant, policy)
+        load_strict(model, state, what=variant, source=source)
+        return model
+
+    def _placed(self, device: torch.device, dtype: torch.dtype, input_side: int | None) -> Self:
+        """Move to where and how the caller wants the model."""
+        self.policy = with_input_side(self.policy, input_side)
+        return self.to(device=device, dtype=dtype)
+
+    @classmethod
+    def _check_family(cls, name: str) -> None:
+        family = model_spec(name).family
+        if family not in cls.families:
+            right = CLASS_OF_FAMILY[family]
+            raise UnknownModelError(
+                f"expected a model of {cls.__name__}, got {name!r}, which is one of {right}",
+                hint=f"from nexus.models.cv import {right}; {right}.from_pretrained({name!r})",
+            )

@@ -1,0 +1,1 @@
+"""Building blocks with weights: image encoders, prompt encoder, mask decoder."""

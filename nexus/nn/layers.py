@@ -1,0 +1,93 @@
+"""Small layers the larger blocks share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class LayerNorm2d(nn.Module):
+    """Normalise the channels of a (B, C, H, W) map at every pixel."""
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.over_last(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # (B, C, H, W)
+
+    def over_last(self, x: Tensor) -> Tensor:
+        """Normalise (..., C), channels last."""
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+class MLPBlock(nn.Module):
+    """Two linear layers with an activation between, named as in SAM's checkpoints."""
+
+    def __init__(self, dim: int, hidden: int, activation: nn.Module) -> None:
+        super().__init__()
+        self.lin1 = nn.Linear(dim, hidden)
+        self.lin2 = nn.Linear(hidden, dim)
+        self.act = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lin2(self.act(self.lin1(x)))
+
+
+class MLP(nn.Module):
+    """`depth` linear layers, an activation between them and, if asked, a sigmoid at the end."""
+
+    def __init__(
+        self,
+        dim: int,
+        hidden: int,
+        out: int,
+        depth: int,
+        sigmoid_output: bool = False,
+        activation: Callable[[Tensor], Tensor] = F.relu,
+    ) -> None:
+        super().__init__()
+        widths = [dim, *[hidden] * (depth - 1), out]
+        self.layers = nn.ModuleList(
+            nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.sigmoid_output, self.activation = sigmoid_output, activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = self.activation(layer(x))
+        x = last(x)
+        return torch.sigmoid(x) if self.sigmoid_output else x
+
+
+def neck(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Build SAM's neck: 1 x 1 and 3 x 3 convolutions, each normalised; (B, C, h, w) in and out."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=False),
+        LayerNorm2d(out_channels),
+        nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False),
+        LayerNorm2d(out_channels),
+    )
+
+
+def affine_of(linear: nn.Module, in_features: int) -> tuple[Tensor, Tensor]:
+    """Return weight (out, in) and bias (out,) of the affine map a module computes.
+
+    A plain `nn.Linear` is read; anything standing in for one (a LoRA layer, a quantised layer)
+    is evaluated on the unit vectors, so that what it adds is never lost.
+    """
+    if type(linear) is nn.Linear:
+        weight = linear.weight
+        return weight, weight.new_zeros(len(weight)) if linear.bias is None else linear.bias
+    like = next(linear.parameters(), torch.zeros(1))
+    probe = torch.zeros(in_features + 1, in_features, dtype=like.dtype, device=like.device)
+    probe[:-1].fill_diagonal_(1)
+    response = linear(probe)
+    bias = response[-1]
+    return (response[:-1] - bias).transpose(0, 1), bias

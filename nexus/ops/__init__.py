@@ -1,0 +1,1 @@
+"""Pure functions on boxes, points and masks; no weights, no state."""

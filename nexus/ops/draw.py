@@ -1,0 +1,274 @@
+"""Draw masks and prompts over an image, for people to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nexus.core.errors import InputError
+
+PALETTE: tuple[tuple[int, int, int], ...] = (
+    (0, 158, 255),
+    (255, 159, 0),
+    (0, 190, 130),
+    (240, 228, 66),
+    (213, 94, 0),
+    (204, 121, 200),
+    (120, 220, 255),
+    (110, 90, 220),
+)
+"""Colours of masks in turn: Okabe and Ito's set for all kinds of colour vision, made brighter."""
+
+_FOREGROUND = (30, 170, 60)
+_BACKGROUND = (215, 40, 40)
+_WHITE = (255, 255, 255)
+_DARK = (20, 20, 20)
+
+
+def overlay(
+    image: NDArray[Any],
+    masks: ArrayLike | Sequence[ArrayLike],
+    *,
+    boxes_xyxy: ArrayLike | None = None,
+    points_xy: ArrayLike | None = None,
+    labels: ArrayLike | None = None,
+    colors: Sequence[tuple[int, int, int]] | None = None,
+    alpha: float = 0.5,
+    outline: bool = True,
+) -> NDArray[np.uint8]:
+    """Return a picture of an image with masks, boxes and points over it.
+
+    Args:
+        image: (H, W) or (H, W, 1 | 3 | 4), RGB; uint8, float in [0, 1], or uint16, of which the
+            darkest to brightest value are spread over the 8 bits shown.
+        masks: (M, H, W) or (H, W), bool or 0 and 1; the later lies on top. May have M of 0.
+        boxes_xyxy: (K, 4) or (4,), x0, y0, x1, y1 in pixels of the image, edges exclusive; a box
+            has the colour of the mask with its number.
+        points_xy: (N, 2) or (2,) in pixels of the image.
+        labels: (N,) of the points: 1 foreground (green, with a plus), 0 background (red, with a
+            minus). None means all foreground.
+        colors: RGB of the masks in turn; `PALETTE` if None.
+        alpha: How much of a mask's colour covers the image, 0 none to 1 all.
+        outline: Draw each mask's edge in its full colour. Lines grow with the image, so that they
+            look alike on a small and on a large one.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        InputError: Shapes that do not fit each other, or values out of range.
+
+    Examples:
+        >>> picture = overlay(np.zeros((2, 2)), np.eye(2, dtype=bool), alpha=1, outline=False)
+        >>> picture[..., 0].tolist(), picture[..., 2].tolist()
+        ([[0, 0], [0, 0]], [[255, 0], [0, 255]])
+    """
+    canvas = _as_picture(image)
+    height, width = canvas.shape[:2]
+    stack = _as_stack(masks, (height, width))
+    if not 0 <= alpha <= 1:
+        raise InputError(f"expected alpha in [0, 1], got {alpha!r}")
+    palette = _as_palette(colors)
+    line = max(1, round(max(height, width) / 400))
+    for index, mask in enumerate(stack):
+        _blend(canvas, mask, palette[index % len(palette)], alpha, line if outline else 0)
+    boxes = _rows(boxes_xyxy, 4, "boxes_xyxy")
+    for index, box in enumerate(boxes):
+        _draw_box(canvas, box, palette[index % len(palette)], line)
+    points = _rows(points_xy, 2, "points_xy")
+    return _draw_points(canvas, points, _as_labels(labels, len(points)))
+
+
+def _as_picture(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return a fresh (H, W, 3) uint8 copy of any image a model takes."""
+    array = np.asarray(image)
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or array.size == 0:
+        raise InputError(
+            "expected an image of shape (H, W) or (H, W, C), C of 1, 3 or 4, "
+            f"got shape {np.shape(image)}"
+        )
+    array = array[..., :3]
+    if array.dtype == np.uint16:
+        low, high = int(array.min()), int(array.max())
+        array = ((array - np.float32(low)) * np.float32(255 / max(1, high - low))).round()
+    elif np.issubdtype(array.dtype, np.floating):
+        if not (array.min() >= -1e-6 and array.max() <= 1 + 1e-6):
+            raise InputError(
+                f"expected float values in [0, 1], got {array.min():g} to {array.max():g}",
+                hint="nexus.data.images.load_image checks and converts images",
+            )
+        array = (array.clip(0, 1) * np.float32(255)).round()
+    elif array.dtype != np.uint8:
+        raise InputError(
+            f"expected an image of uint8, uint16 or float, got {array.dtype}",
+            hint="nexus.data.images.load_image checks and converts images",
+        )
+    return np.array(np.broadcast_to(array, (*array.shape[:2], 3)), np.uint8)
+
+
+def _as_stack(masks: Any, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
+    try:
+        stack = np.asarray(masks)
+    except ValueError as error:
+        raise InputError("expected masks of one size, got several sizes") from error
+    if stack.size == 0 and stack.shape[0] == 0:
+        return np.zeros((0, *size_hw), np.bool_)
+    if stack.ndim == 2:
+        stack = stack[None]
+    if stack.ndim != 3 or stack.shape[1:] != size_hw:
+        raise InputError(
+            f"expected masks of shape (M, {size_hw[0]}, {size_hw[1]}), as the image is, "
+            f"got shape {np.shape(masks)}",
+            hint="pass the image the masks were made from, at its original size",
+        )
+    if stack.dtype != np.bool_ and not (
+        np.issubdtype(stack.dtype, np.integer) and stack.min() >= 0 and stack.max() <= 1
+    ):
+        raise InputError(
+            f"expected masks of bool, or of 0 and 1, got {stack.dtype}",
+            hint="logits: masks > 0; a label map: [labels == n for n in ...]",
+        )
+    return stack.astype(np.bool_, copy=False)
+
+
+def _as_palette(colors: Sequence[tuple[int, int, int]] | None) -> Sequence[tuple[int, int, int]]:
+    if colors is None:
+        return PALETTE
+    array = np.asarray(colors)
+    if array.ndim != 2 or array.shape[1] != 3 or array.min() < 0 or array.max() > 255:
+        raise InputError(f"expected colors as RGB triples of 0 to 255, got {colors!r:.80}")
+    return [(int(red), int(green), int(blue)) for red, green, blue in array]
+
+
+def _rows(values: ArrayLike | None, columns: int, name: str) -> NDArray[np.float64]:
+    if values is None:
+        return np.zeros((0, columns))
+    array = np.asarray(values, np.float64)
+    if array.size == 0:
+        return np.zeros((0, columns))
+    array = np.atleast_2d(array)
+    if array.ndim != 2 or array.shape[1] != columns or not np.isfinite(array).all():
+        raise InputError(
+            f"expected {name} as finite numbers of shape (N, {columns}), got shape {array.shape}"
+        )
+    return array
+
+
+def _as_labels(labels: ArrayLike | None, count: int) -> NDArray[np.bool_]:
+    if labels is None:
+        return np.ones(count, np.bool_)
+    array = np.atleast_1d(np.asarray(labels))
+    if array.shape != (count,) or not np.isin(array, (0, 1)).all():
+        raise InputError(
+            f"expected labels of 0 or 1, one for each of {count} points, got {labels!r:.80}"
+        )
+    return array.astype(np.bool_)
+
+
+def _blend(
+    canvas: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    color: tuple[int, int, int],
+    alpha: float,
+    line: int,
+) -> None:
+    """Lay one mask's colour over the canvas in place, its edge `line` pixels wide in full."""
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    if len(columns) == 0:
+        return
+    window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    part, region = mask[window], canvas[window]
+    shades = np.arange(256)
+    for channel, value in enumerate(color):
+        blended = (shades + alpha * (value - shades)).round().astype(np.uint8)  # (256,)
+        plane = region[..., channel]
+        np.copyto(plane, blended[plane], where=part)
+    if line:
+        region[part & ~_eroded(part, line)] = color
+
+
+def _eroded(mask: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
+    """Return a mask without the pixels less than `reach` + 1 rows or columns from its outside."""
+    inner = np.pad(mask, reach)
+    for _ in range(2):
+        covered = 1
+        while covered < 2 * reach + 1:  # each pass widens the window, at most to its double
+            step = min(covered, 2 * reach + 1 - covered)
+            inner = inner[:-step] & inner[step:]
+            covered += step
+        inner = inner.T
+    return inner
+
+
+def _draw_box(
+    canvas: NDArray[np.uint8], box: NDArray[np.float64], color: tuple[int, int, int], line: int
+) -> None:
+    """Draw a box in place: its colour, and around it a thin dark line to show on any ground."""
+    height, width = canvas.shape[:2]
+    x0, y0, x1, y1 = box.round().clip(-4 * line, max(height, width) + 4 * line).astype(int)
+    thin = max(1, line // 2) if min(x1 - x0, y1 - y0) >= 12 * line else 0
+    _frame(canvas, (x0 - thin, y0 - thin, x1 + thin, y1 + thin), _DARK, thin)
+    _frame(canvas, (x0, y0, x1, y1), color, line)
+
+
+def _frame(
+    canvas: NDArray[np.uint8],
+    box: tuple[int, int, int, int],
+    color: tuple[int, int, int],
+    line: int,
+) -> None:
+    """Fill the `line` pixels inside a box's edges, as far as they are on the canvas."""
+    x0, y0, x1, y1 = box
+    sides = (
+        (x0, y0, x1, min(y0 + line, y1)),
+        (x0, max(y1 - line, y0), x1, y1),
+        (x0, y0, min(x0 + line, x1), y1),
+        (max(x1 - line, x0), y0, x1, y1),
+    )
+    for left, top, right, bottom in sides:
+        canvas[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = color
+
+
+def _draw_points(
+    canvas: NDArray[np.uint8], points: NDArray[np.float64], foreground: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
+    """Return the canvas with a disc at each point: white rim, and a sign if there is room."""
+    if len(points) == 0:
+        return canvas
+    from PIL import Image
+
+    height, width = canvas.shape[:2]
+    radius = int(np.clip(round(max(height, width) / 90), 1, max(1, min(height, width) // 8)))
+    picture = Image.fromarray(canvas)
+    for (x, y), is_foreground in zip(points, foreground, strict=True):
+        marker = _marker(radius, bool(is_foreground))
+        corner = (int(np.floor(x)) - marker.width // 2, int(np.floor(y)) - marker.height // 2)
+        picture.paste(marker, corner, marker)
+    return np.array(picture)
+
+
+def _marker(radius: int, foreground: bool) -> Any:
+    """Return a smooth RGBA disc, drawn four times larger and scaled down."""
+    from PIL import Image, ImageDraw
+
+    rim = max(1, radius // 3) if radius > 2 else 0
+    side = 2 * (radius + rim) + 1
+    fine, middle = 4, 2 * side
+    marker = Image.new("RGBA", (side * fine, side * fine), (*_WHITE, 0))
+    draw = ImageDraw.Draw(marker)
+    fill = _FOREGROUND if foreground else _BACKGROUND
+    for reach, color in ((side * fine / 2, _WHITE), (side * fine / 2 - rim * fine, fill)):
+        low, high = middle - reach, middle + reach - 1
+        draw.ellipse((low, low, high, high), fill=(*color, 255))
+    if radius > 2:
+        arm, half = round(radius * fine * 0.55), max(fine // 2, round(radius * fine * 0.13))
+        strokes = [(arm, half), (half, arm)] if foreground else [(arm, half)]
+        for x, y in strokes:
+            corners = (middle - x, middle - y, middle + x - 1, middle + y - 1)
+            draw.rectangle(corners, fill=_WHITE)
+    return marker.resize((side, side), Image.Resampling.BOX)

@@ -1,0 +1,197 @@
+"""COCO run-length encoding, byte for byte as pycocotools writes it, in NumPy alone.
+
+A mask is read column by column. `counts` are the lengths of its runs, alternately background and
+foreground, background first (0 long if the first pixel is foreground). The compressed form writes
+each count from the fourth on as its difference from the count two before, in signed base 32, least
+significant digit first, one ASCII character per digit: 48 plus the digit, plus 32 if more follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nexus.core.errors import InputError
+
+_DIGIT_BITS = 5
+_MORE = 0x20
+_SIGN = 0x10
+_FIRST_CHARACTER = 48
+_MOST_DIGITS = 8
+
+
+def encode_rle(mask: NDArray[Any]) -> dict[str, Any]:
+    """Encode a mask as compressed COCO RLE.
+
+    Args:
+        mask: (H, W) bool, or integers that are 0 and 1.
+
+    Returns:
+        `{"size": [H, W], "counts": str}`, equal to what `pycocotools.mask.encode` gives, with
+        the counts as str rather than bytes, so that it goes into JSON as it is.
+
+    Raises:
+        InputError: Another shape or type, or other values.
+
+    Examples:
+        >>> encode_rle(np.array([[False, True], [True, True]]))
+        {'size': [2, 2], 'counts': '13'}
+    """
+    array = _as_mask(mask)
+    height, width = array.shape
+    return {"size": [height, width], "counts": _pack(_run_lengths(array)).decode("ascii")}
+
+
+def decode_rle(rle: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """Decode COCO RLE.
+
+    Args:
+        rle: `{"size": [H, W], "counts": ...}` with compressed counts (str or bytes) or a list of
+            run lengths.
+
+    Returns:
+        (H, W) bool.
+
+    Raises:
+        InputError: A key is missing, the counts are damaged, or they do not add up to H x W.
+
+    Examples:
+        >>> decode_rle({"size": [2, 3], "counts": [1, 2, 3]}).astype(int)
+        array([[0, 1, 0],
+               [1, 0, 0]])
+    """
+    height, width, counts = _read(rle)
+    values = np.zeros(len(counts), np.bool_)
+    values[1::2] = True
+    return np.ascontiguousarray(np.repeat(values, counts).reshape(width, height).T)  # (H, W)
+
+
+def rle_area(rle: Mapping[str, Any]) -> int:
+    """Return the number of foreground pixels, without decoding.
+
+    Raises:
+        InputError: As in `decode_rle`.
+
+    Examples:
+        >>> rle_area({"size": [2, 3], "counts": [1, 2, 3]})
+        2
+    """
+    return int(_read(rle)[2][1::2].sum())
+
+
+def _as_mask(mask: NDArray[Any]) -> NDArray[np.bool_]:
+    array = np.asarray(mask)
+    if array.ndim != 2 or array.size == 0:
+        raise InputError(
+            f"expected a mask of shape (H, W) with pixels, got shape {array.shape}",
+            hint="encode the candidates of a result one by one",
+        )
+    if array.dtype == np.bool_:
+        return array
+    if not np.issubdtype(array.dtype, np.integer):
+        raise InputError(f"expected a bool mask, got {array.dtype}", hint="pass mask > 0")
+    if array.min() < 0 or array.max() > 1:
+        raise InputError(
+            f"expected a mask of 0 and 1, got values {array.min()}..{array.max()}",
+            hint="one object at a time: labels == label; a mask of 0 and 255: mask > 0",
+        )
+    return array.astype(np.bool_)
+
+
+def _run_lengths(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the lengths of background and foreground runs in column order, background first."""
+    flat = mask.T.ravel()  # (W * H,), column by column
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    starts = np.concatenate(([0, 0] if flat[0] else [0], changes, [flat.size]))
+    return np.diff(starts)
+
+
+def _pack(counts: NDArray[np.int64]) -> bytes:
+    """Write run lengths as compressed counts."""
+    rest = counts.copy()
+    rest[3:] -= counts[1:-2]
+    digits = np.zeros((len(rest), _MOST_DIGITS), np.uint8)  # (runs, digits)
+    used = np.zeros((len(rest), _MOST_DIGITS), np.bool_)
+    going = np.ones(len(rest), np.bool_)
+    for position in range(_MOST_DIGITS):
+        digit = rest & (_MORE - 1)
+        rest >>= _DIGIT_BITS
+        used[:, position] = going
+        # The last digit's top bit is the sign, so a number ends where what is left agrees with it.
+        ends = np.where(digit & _SIGN, rest == -1, rest == 0)
+        digits[:, position] = digit + _FIRST_CHARACTER + np.where(ends, 0, _MORE)
+        going &= ~ends
+        if not going.any():
+            break
+    return digits[used].tobytes()
+
+
+def _unpack(packed: bytes) -> NDArray[np.int64]:
+    """Read compressed counts."""
+    codes = np.frombuffer(packed, np.uint8).astype(np.int64) - _FIRST_CHARACTER
+    if codes.size == 0 or codes.min() < 0 or codes.max() > 63 or codes[-1] & _MORE:
+        raise InputError(
+            "expected compressed RLE counts, which are characters from '0' to 'o' of which the "
+            f"last ends a number, got {packed[:40]!r}",
+            hint="the string is cut short or is not COCO RLE",
+        )
+    ends = np.flatnonzero(codes & _MORE == 0)
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    lengths = ends - starts + 1
+    if lengths.max() > _MOST_DIGITS:
+        raise InputError(
+            f"expected RLE counts of at most {_MOST_DIGITS} characters each, "
+            f"got one of {lengths.max()}",
+            hint="the string is damaged or is not COCO RLE",
+        )
+    position = np.arange(codes.size) - np.repeat(starts, lengths)
+    numbers = np.add.reduceat((codes & (_MORE - 1)) << (_DIGIT_BITS * position), starts)
+    numbers -= np.where(codes[ends] & _SIGN, np.int64(1) << (_DIGIT_BITS * lengths), 0)
+    numbers[1::2] = np.cumsum(numbers[1::2])
+    numbers[2::2] = np.cumsum(numbers[2::2])
+    return numbers
+
+
+def _read(rle: Mapping[str, Any]) -> tuple[int, int, NDArray[np.int64]]:
+    """Return height, width and run lengths of either form, checked."""
+    if not isinstance(rle, Mapping) or "size" not in rle or "counts" not in rle:
+        raise InputError(
+            "expected an RLE mapping with 'size' and 'counts', got "
+            f"{sorted(rle) if isinstance(rle, Mapping) else type(rle).__name__}"
+        )
+    size, counts = rle["size"], rle["counts"]
+    if (
+        not isinstance(size, Sequence)
+        or len(size) != 2
+        or not all(isinstance(side, (int, np.integer)) and side > 0 for side in size)
+    ):
+        raise InputError(f"expected an RLE size of [height, width], got {size!r}")
+    if isinstance(counts, str):
+        if not counts.isascii():
+            raise InputError(f"expected RLE counts in ASCII, got {counts[:40]!r}")
+        counts = counts.encode("ascii")
+    runs = _unpack(counts) if isinstance(counts, bytes) else _plain_counts(counts)
+    height, width = int(size[0]), int(size[1])
+    if len(runs) == 0 or runs.min() < 0 or int(runs.sum()) != height * width:
+        raise InputError(
+            f"expected RLE runs that add up to {height} x {width} = {height * width} pixels, "
+            f"got {int(runs.sum())}" + (" with negative runs" if (runs < 0).any() else ""),
+            hint="size is [height, width]; are they swapped or of another image?",
+        )
+    return height, width, runs
+
+
+def _plain_counts(counts: Any) -> NDArray[np.int64]:
+    try:
+        runs = np.asarray(counts)
+    except ValueError:  # lists of different lengths
+        runs = np.empty((0, 0), object)
+    if runs.ndim != 1 or not (np.issubdtype(runs.dtype, np.integer) or runs.size == 0):
+        raise InputError(
+            f"expected RLE counts as str, bytes or a list of run lengths, got {counts!r:.80}",
+            hint="a polygon (a list of lists of coordinates) is not RLE",
+        )
+    return runs.astype(np.int64)

@@ -1,0 +1,1 @@
+"""Work that spans several model calls."""

@@ -1,0 +1,174 @@
+"""`nexus.segment`: one image, one prompt, one call."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nexus.core.errors import InputError, PromptError
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import ArrayLike
+
+    from nexus.core.types import Masks, PromptLike
+    from nexus.data.images import ImageLike
+    from nexus.models.promptable import PromptableModel
+
+_MODELS_KEPT = 2
+
+
+def segment(
+    image: ImageLike,
+    *,
+    point: ArrayLike | None = None,
+    points: ArrayLike | None = None,
+    label: int | None = None,
+    labels: ArrayLike | None = None,
+    box: ArrayLike | None = None,
+    mask: ArrayLike | torch.Tensor | None = None,
+    prompt: PromptLike | None = None,
+    model: str | PromptableModel = "lite_medsam",
+    multimask_output: bool | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> Masks:
+    """Segment one object in an image.
+
+    A model given by name is loaded once and kept for later calls, the last two that were used.
+    For many prompts on one image load a model and encode the image once: see `SAM.encode_image`.
+
+    Args:
+        image: Whatever `nexus.data.images.load_image` reads.
+        point: (2,) one x, y in pixels of the image; or
+        points: (N, 2) several of the same object.
+        label: Of the point: 1 foreground, 0 background; 1 if left out. Or
+        labels: (N,) one for each point.
+        box: (4,) x0, y0, x1, y1 in pixels of the image.
+        mask: (h, w) low-resolution logits of an earlier result, or (H, W) bool.
+        prompt: All of this in one, instead of the arguments above.
+        model: A name of `nexus models`, or a loaded model.
+        multimask_output: Return three candidates, or one mask. None means three for a single
+            foreground point alone, and one otherwise.
+        device: For a model given by name; None takes the best device there is.
+        dtype: For a model given by name; None is float32.
+
+    Raises:
+        ImageError: The image cannot be read or used.
+        PromptError: No prompt, two at once, or one that does not fit the image.
+        UnknownModelError: No such model.
+        WeightsError: Its weights cannot be fetched or read.
+        InputError: A device that is not there, or device or dtype given with a loaded model.
+    """
+    parts = {
+        "point": point,
+        "points": points,
+        "label": label,
+        "labels": labels,
+        "box": box,
+        "mask": mask,
+    }
+    parsed = _prompt({name: part for name, part in parts.items() if part is not None}, prompt)
+    loaded = _model(model, device, dtype)
+    return loaded.predict(image=image, prompt=parsed, multimask_output=multimask_output)
+
+
+def clear_model_cache() -> None:
+    """Let go of the models that `segment` keeps, and the memory they take."""
+    _kept.clear()
+
+
+def _prompt(parts: dict[str, Any], prompt: PromptLike | None) -> PromptLike:
+    from nexus.core.types import Prompt
+
+    if prompt is not None and parts:
+        raise PromptError(
+            f"expected either prompt or its parts, got prompt and {', '.join(parts)}",
+            hint="put all of it into one Prompt(points=..., labels=..., box=..., mask=...)",
+        )
+    return Prompt.of(parts if prompt is None else prompt)
+
+
+def _model(
+    model: str | PromptableModel, device: str | torch.device | None, dtype: str | torch.dtype | None
+) -> PromptableModel:
+    if isinstance(model, str):
+        from nexus.core.device import resolve_device, resolve_dtype
+        from nexus.models.cv import load_model
+
+        target, number = resolve_device(device), resolve_dtype(dtype)
+        return _kept.get(
+            (model, str(target), str(number)),
+            lambda: load_model(model, device=target, dtype=number),
+        )
+    if not hasattr(model, "predict"):
+        raise InputError(
+            f"expected a model's name or a loaded model, got {type(model).__name__}",
+            hint="load a file with SAM.from_checkpoint(path, variant=...)",
+        )
+    if device is not None or dtype is not None:
+        raise InputError(
+            "expected device and dtype with a model's name only, got them with a loaded model",
+            hint="move the model itself: model.to(device)",
+        )
+    return model
+
+
+@dataclass
+class _Slot:
+    """A model, or the lock behind which it is being loaded."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    model: PromptableModel | None = None
+
+
+class _ModelCache:
+    """The models used last; threads that want the same one wait for a single load."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._slots: OrderedDict[tuple[str, str, str], _Slot] = OrderedDict()
+
+    def get(
+        self, key: tuple[str, str, str], load: Callable[[], PromptableModel]
+    ) -> PromptableModel:
+        """Return the model of `key`, loaded by `load` if it is not kept."""
+        with self._lock:
+            slot = self._slots.setdefault(key, _Slot())
+        # Held while loading, so that a second thread with this key waits, and others do not.
+        with slot.lock:
+            if slot.model is None:
+                slot.model = self._load(key, load)
+            self._keep(key, slot)
+            return slot.model
+
+    def _load(
+        self, key: tuple[str, str, str], load: Callable[[], PromptableModel]
+    ) -> PromptableModel:
+        loaded = None
+        try:
+            loaded = load()
+        finally:
+            if loaded is None:  # it failed, and must not push out a model that did not
+                with self._lock:
+                    self._slots.pop(key, None)
+        return loaded
+
+    def _keep(self, key: tuple[str, str, str], slot: _Slot) -> None:
+        with self._lock:
+            self._slots[key] = slot
+            self._slots.move_to_end(key)
+            while len(self._slots) > self._limit:
+                self._slots.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget every model."""
+        with self._lock:
+            self._slots.clear()
+
+
+_kept = _ModelCache(_MODELS_KEPT)

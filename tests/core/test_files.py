@@ -1,0 +1,56 @@
+"""Replacing files whole, and errors and devices."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from nexus.core.device import resolve_device, resolve_dtype
+from nexus.core.errors import ImageError, InputError
+from nexus.core.files import replacing
+
+
+def test_a_file_appears_whole(tmp_path: Path) -> None:
+    """The name is taken only when the block is done; the suffix of the temporary name is kept."""
+    target = tmp_path / "a" / "b.png"
+    with replacing(target) as temporary:
+        temporary.write_text("new")
+        assert not target.exists()
+        assert temporary.suffix == ".png"
+
+    assert target.read_text() == "new"
+    assert len(list(target.parent.iterdir())) == 1
+
+
+def test_an_interrupted_write_leaves_the_former_file(tmp_path: Path) -> None:
+    """Even Ctrl-C leaves the old content and no litter."""
+    target = tmp_path / "b.txt"
+    target.write_text("old")
+    with pytest.raises(KeyboardInterrupt), replacing(target) as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_errors_survive_a_worker_process() -> None:
+    """Pickled and back, message and hint are there."""
+    error = pickle.loads(pickle.dumps(ImageError("expected a, got b", hint="do c")))
+
+    assert type(error) is ImageError
+    assert str(error) == "expected a, got b\nhint: do c"
+
+
+def test_devices_and_number_formats_are_resolved() -> None:
+    """None takes the best device present and float32."""
+    assert resolve_device("cpu") == torch.device("cpu")
+    assert resolve_device(None).type in ("cuda", "mps", "cpu")
+    assert resolve_device(torch.device("cpu")).type == "cpu"
+    assert resolve_dtype(None) is torch.float32
+    assert resolve_dtype("torch.bfloat16") is torch.bfloat16
+    with pytest.raises(InputError, match=r"'cuda:1' or 'mps', got 'graphics card'"):
+        resolve_device("graphics card")

@@ -1,0 +1,1 @@
+"""Programs for people who work on Nexus; not part of the package."""
