@@ -1,7 +1,7 @@
 # Assumes Python >= 3.10 with pip, and make. Everything else goes into .venv.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt bench clean
+.PHONY: help setup demo test check fmt proof-reference bench clean
 
 # The first of these that runs and is new enough; a name on the PATH may be a shim for nothing.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 python; do \
@@ -17,7 +17,7 @@ DEMO_BOX ?= 112,530,330,764
 DEMO_OUT ?= demo_out
 
 help:  ## print this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{printf "%-14s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{printf "%-22s %s\n", $$1, $$2}'
 
 setup: .venv/.dev  ## make .venv with Nexus and what its tests need
 
@@ -41,6 +41,10 @@ check: .venv/.dev  ## format, lint, types, layers; no tests
 fmt: .venv/.dev  ## format and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Longer than a test may take; run by hand. CI runs the same code on less.
+proof-reference: .venv/.dev  ## LiteMedSAM on all real images beside the repository, a few minutes
+	NEXUS_PROOF=1 $(BIN)/python -m pytest -m slow -s tests/parity/test_lite_medsam_reference.py
 
 bench: .venv/.dev  ## measure the image models on this machine
 	$(BIN)/python -m benchmarks.image

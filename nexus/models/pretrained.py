@@ -15,10 +15,11 @@ from nexus.core.checkpoint import load_strict, read_checkpoint
 from nexus.core.device import resolve_device, resolve_dtype
 from nexus.core.errors import InputError, UnknownModelError
 from nexus.core.hub import fetch
+from nexus.core.hub_folder import fetch_hub_folder
 from nexus.models.frame import with_input_side
 from nexus.models.policy import Policy
 from nexus.models.promptable import PromptableModel
-from nexus.models.registry import CLASS_OF_FAMILY, MODELS, model_spec
+from nexus.models.registry import CLASS_OF_FAMILY, MODELS, is_hub_id, model_spec, name_of_hub_id
 
 
 class PretrainedModel(PromptableModel):
@@ -28,11 +29,13 @@ class PretrainedModel(PromptableModel):
 
     Attributes:
         families: Families of the table that the class is at home with.
-        architectures: Its configurations, by the table's word for the architecture.
+        variants: Its configurations, by the names of the table.
+        reads_folders: It takes folders and repositories in Hugging Face's layout.
     """
 
     families: ClassVar[tuple[str, ...]] = ()
-    architectures: ClassVar[Mapping[str, Any]] = {}
+    variants: ClassVar[Mapping[str, Any]] = {}
+    reads_folders: ClassVar[bool] = False
 
     @classmethod
     def from_pretrained(
@@ -46,7 +49,8 @@ class PretrainedModel(PromptableModel):
         """Load published weights, fetching them the first time.
 
         Args:
-            name: A name of `nexus models`.
+            name: A name of `nexus models`; the Hugging Face id of a model there; or, for a
+                class that reads Hugging Face's layout, of any repository with such a model.
             device: None takes CUDA, MPS or the CPU, the first that is present.
             dtype: 'float32' (None), 'bfloat16' or 'float16'.
             input_side: Side of the model frame; None takes the trained one.
@@ -57,6 +61,9 @@ class PretrainedModel(PromptableModel):
             DownloadError: Every source failed.
         """
         placement = resolve_device(device), resolve_dtype(dtype)
+        if cls.reads_folders and is_hub_id(name):
+            return cls._from_folder(fetch_hub_folder(name), name)._placed(*placement, input_side)
+        name = name_of_hub_id(name)
         spec = model_spec(name)
         cls._check_family(name)
         return cls._from_file(fetch(spec.file), name)._placed(*placement, input_side)
@@ -74,8 +81,9 @@ class PretrainedModel(PromptableModel):
         """Load weights from a file.
 
         Args:
-            path: A .pt, .pth or .safetensors file with official keys.
-            variant: Which model the file holds, a name of `nexus models`.
+            path: A .pt, .pth or .safetensors file with official keys; or, for a class that reads
+                Hugging Face's layout, a file with its keys or a folder with config.json.
+            variant: Which model it is, a name of `nexus models`; a folder says that itself.
             device: As in `from_pretrained`.
             dtype: As in `from_pretrained`.
             input_side: As in `from_pretrained`.
@@ -87,6 +95,8 @@ class PretrainedModel(PromptableModel):
             CheckpointError: Damaged, unsafe to read, or another model's.
         """
         placement = resolve_device(device), resolve_dtype(dtype)
+        if cls.reads_folders and Path(path).is_dir():
+            return cls._from_folder(Path(path), variant)._placed(*placement, input_side)
         if variant is None:
             mine = (name for name, spec in MODELS.items() if spec.family in cls.families)
             raise InputError(
@@ -99,9 +109,19 @@ class PretrainedModel(PromptableModel):
     @classmethod
     def _from_file(cls, path: Path, variant: str) -> Self:
         """Load a file that holds a model of the table."""
-        spec = model_spec(variant)
-        config = cls.architectures[spec.architecture]
-        return cls._filled(config, variant, spec.policy, read_checkpoint(path), str(path))
+        state = cls._official(read_checkpoint(path))
+        policy = model_spec(variant).policy
+        return cls._filled(cls.variants[variant], variant, policy, state, str(path))
+
+    @classmethod
+    def _from_folder(cls, folder: Path, variant: str | None) -> Self:
+        """Load a folder in Hugging Face's layout, for classes that read it."""
+        raise InputError(f"expected a file of {cls.__name__}, got the folder {str(folder)!r}")
+
+    @classmethod
+    def _official(cls, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Rename foreign checkpoint entries to the official names."""
+        return state
 
     @classmethod
     def _filled(

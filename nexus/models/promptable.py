@@ -185,6 +185,11 @@ class PromptableModel(nn.Module):
         max_pixels: int | None = DEFAULT_MAX_PIXELS,
     ) -> list[ImageEmbedding]:
         """Encode several images in one batch; arguments and errors as in `encode_image`."""
+        if isinstance(images, str | bytes) or not isinstance(images, Sequence):
+            raise InputError(
+                f"expected a list of images, got {type(images).__name__}",
+                hint="for one image call encode_image(image)",
+            )
         if not images:
             return []
         return self.frontend.encode(self.image_encoder, images, input_side, max_pixels)
@@ -254,11 +259,15 @@ class PromptableModel(nn.Module):
             PromptError: A prompt is malformed or does not fit the image; its index is named.
             EmbeddingError: The embedding was made by another model.
         """
+        if multimask_output not in (None, True, False):
+            raise InputError(
+                f"expected multimask_output to be True, False or None, got {multimask_output!r}"
+            )
         self.check_embedding(image_embedding)
         parsed = self._parse(prompts, image_embedding)
         groups: dict[tuple[int, bool, bool], list[int]] = {}
         for index, prompt in enumerate(parsed):
-            several = _is_ambiguous(prompt) if multimask_output is None else multimask_output
+            several = is_ambiguous(prompt) if multimask_output is None else multimask_output
             key = (token_count(prompt, self.policy), prompt.mask is not None, bool(several))
             groups.setdefault(key, []).append(index)
         results: dict[int, Masks] = {}
@@ -332,12 +341,12 @@ class PromptableModel(nn.Module):
                 masks_to_original(logits[p], embedding.geometry, self.policy),
                 scores[p].cpu().numpy(),
                 given[p].cpu().numpy().copy(),
-                self._notes(prompt),
+                self.notes_on(prompt),
             )
             for p, prompt in enumerate(prompts)
         ]
 
-    def _notes(self, prompt: Prompt) -> tuple[str, ...]:
+    def notes_on(self, prompt: Prompt) -> tuple[str, ...]:
         """Say what is weak about an answer to `prompt`, and warn the first time."""
         if not self.policy.box_only or (prompt.box is not None and prompt.points is None):
             return ()
@@ -348,7 +357,7 @@ class PromptableModel(nn.Module):
         return (note,)
 
 
-def _is_ambiguous(prompt: Prompt) -> bool:
+def is_ambiguous(prompt: Prompt) -> bool:
     """Tell whether a prompt is a single foreground point alone."""
     return (
         prompt.box is None

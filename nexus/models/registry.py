@@ -336,6 +336,20 @@ def is_hub_id(name: object) -> bool:
     )
 
 
+def name_of_hub_id(repo_id: str) -> str:
+    """Return the table's name of an official SAM 2 or EdgeTAM repository, or `repo_id` itself.
+
+    >>> name_of_hub_id("facebook/sam2.1-hiera-tiny"), name_of_hub_id("somebody/model")
+    ('sam2.1_hiera_tiny', 'somebody/model')
+    """
+    for name, spec in MODELS.items():
+        if spec.family in ("sam2", "edgetam"):
+            for source in spec.file.sources:
+                if isinstance(source, HubSource) and source.repo_id == repo_id:
+                    return name
+    return repo_id
+
+
 def _looks_like_path(name: object) -> bool:
     if not isinstance(name, str):
         return isinstance(name, os.PathLike)

@@ -146,7 +146,7 @@ class MaskDecoder(nn.Module):
         Returns:
             (n, 4 gh, 4 gw) logits.
         """
-        rows, place = prompts.unique(return_inverse=True)
+        rows, place = torch.unique(prompts, return_inverse=True)
         part = decoded.of(rows)
         return self.pick(part, self._upscale(part.image), place, masks)
 

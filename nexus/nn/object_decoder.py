@@ -173,7 +173,7 @@ class ObjectMaskDecoder(MaskDecoder):
             prompts: (n,) the prompt of each chosen mask.
             masks: (n,) which of its 1 + M masks, the single mask first.
         """
-        rows, place = prompts.unique(return_inverse=True)
+        rows, place = torch.unique(prompts, return_inverse=True)
         part = decoded.of(rows)
         coarse, finest = (x if len(x) == 1 else x[rows] for x in fine_pixels)
         return self.pick(part, self._upscale_with(part.image, (coarse, finest)), place, masks)

@@ -9,6 +9,7 @@ the paper does, but on the fly, so that the weights stay the checkpoint's.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -85,10 +86,9 @@ class ConvNorm(nn.Module):
     def folded(self) -> tuple[Tensor, Tensor]:
         """Return weight and bias of the one convolution this amounts to outside training."""
         bn = self.bn
-        if bn.running_var is None or bn.running_mean is None:
-            raise TypeError("batch normalisation without running statistics cannot be folded")
-        scale = bn.weight * (bn.running_var + bn.eps).rsqrt()
-        return self.c.weight * scale[:, None, None, None], bn.bias - bn.running_mean * scale
+        mean, variance = cast(Tensor, bn.running_mean), cast(Tensor, bn.running_var)
+        scale = bn.weight * (variance + bn.eps).rsqrt()
+        return self.c.weight * scale[:, None, None, None], bn.bias - mean * scale
 
 
 class Stem(nn.Module):

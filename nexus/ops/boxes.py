@@ -120,6 +120,37 @@ def box_iou(boxes_xyxy: ArrayLike, other_xyxy: ArrayLike) -> NDArray[np.float32]
     return iou
 
 
+def box_giou(boxes_xyxy: ArrayLike, other_xyxy: ArrayLike) -> NDArray[np.float32]:
+    """Return the generalised IoU of every pair of two sets of boxes (arXiv 1902.09630).
+
+    It is the IoU less the share of the smallest box around both that neither covers, so that it
+    tells boxes that nearly touch from boxes far apart.
+
+    Args:
+        boxes_xyxy: (N, 4).
+        other_xyxy: (M, 4).
+
+    Returns:
+        (N, M) in [-1, 1].
+
+    Raises:
+        InputError: Another shape, or values that are not numbers.
+
+    Examples:
+        >>> box_giou([[0, 0, 1, 1]], [[0, 0, 1, 1], [3, 0, 4, 1]]).tolist()
+        [[1.0, -0.5]]
+    """
+    one, two = _box_set(boxes_xyxy), _box_set(other_xyxy)
+    iou = box_iou(boxes_xyxy, other_xyxy)
+    corner = np.minimum(one[:, None, :2], two[None, :, :2])  # (N, M, 2)
+    around = np.prod(np.maximum(one[:, None, 2:], two[None, :, 2:]) - corner, axis=-1)  # (N, M)
+    # From union = (areas of both) / (1 + IoU).
+    union = (_areas(one)[:, None] + _areas(two)[None, :]) / (1 + iou.astype(np.float64))
+    waste = np.divide(around - union, around, out=np.zeros_like(around), where=around > 0)
+    giou: NDArray[np.float32] = (iou - waste).astype(np.float32)
+    return giou
+
+
 def _areas(boxes_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
     areas: NDArray[np.float64] = np.prod(
         np.clip(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 0, None), axis=-1

@@ -82,6 +82,65 @@ def rle_area(rle: Mapping[str, Any]) -> int:
     return int(_read(rle)[2][1::2].sum())
 
 
+def rle_counts(rle: Mapping[str, Any]) -> NDArray[np.int64]:
+    """Return the run lengths of COCO RLE of either form.
+
+    Raises:
+        InputError: As in `decode_rle`.
+
+    Examples:
+        >>> rle_counts({"size": [2, 2], "counts": "13"}).tolist()
+        [1, 3]
+    """
+    return _read(rle)[2]
+
+
+def encode_rle_at(
+    mask: NDArray[Any], corner_xy: tuple[int, int], size_hw: tuple[int, int]
+) -> dict[str, Any]:
+    """Encode a mask that lies in a larger image, without making it as large as that image.
+
+    Args:
+        mask: (h, w) bool, or integers of 0 and 1.
+        corner_xy: Where its top left pixel lies in the image.
+        size_hw: Of the image; the mask lies inside it.
+
+    Returns:
+        What `encode_rle` would give for the image-sized mask.
+
+    Raises:
+        InputError: Another shape or type, or a mask that reaches out of the image.
+
+    Examples:
+        >>> rle = encode_rle_at(np.array([[True]]), (1, 0), (2, 2))
+        >>> rle == encode_rle(np.array([[0, 1], [0, 0]]))
+        True
+    """
+    part = _as_mask(mask)
+    (height, width), (x0, y0) = size_hw, corner_xy
+    if min(x0, y0) < 0 or y0 + part.shape[0] > height or x0 + part.shape[1] > width:
+        raise InputError(
+            f"expected a mask inside an image of {height} x {width}, got one of {part.shape[0]} x "
+            f"{part.shape[1]} at row {y0}, column {x0}"
+        )
+    # An empty row after each column ends every run within its column.
+    stride = part.shape[0] + 1
+    flat = np.zeros(part.shape[1] * stride + 1, np.bool_)
+    flat[1:].reshape(-1, stride)[:, :-1] = part.T
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    edges = (changes // stride + x0) * height + changes % stride + y0
+    starts, ends = edges[::2], edges[1::2]
+    joined = starts[1:] == ends[:-1]  # runs that go on in the next column
+    starts = starts[np.concatenate(([True], ~joined))] if len(starts) else starts
+    ends = ends[np.concatenate((~joined, [True]))] if len(ends) else ends
+    borders = np.stack([starts, ends], axis=1).ravel()
+    total = height * width
+    tail = [] if len(borders) and borders[-1] == total else [total]
+    marks = np.concatenate(([0], borders, tail)).astype(np.int64)
+    counts = marks[1:] - marks[:-1]
+    return {"size": [height, width], "counts": _pack(counts).decode("ascii")}
+
+
 def _as_mask(mask: NDArray[Any]) -> NDArray[np.bool_]:
     array = np.asarray(mask)
     if array.ndim != 2 or array.size == 0:

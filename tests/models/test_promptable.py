@@ -329,6 +329,12 @@ def test_wrong_calls_are_refused(sam: SAM, embedding: ImageEmbedding, image: np.
         sam.encode_image(image, max_pixels=10)
     with pytest.raises(InputError, match="multiple of 16"):
         sam.encode_image(image, input_side=100)
+    with pytest.raises(InputError, match="list of images, got ndarray(.|\n)*encode_image"):
+        sam.encode_images(image)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="list of images, got str"):
+        sam.encode_images("image.png")
+    with pytest.raises(InputError, match="True, False or None, got 'yes'"):
+        sam.predict(image=image, prompt=(1, 1), multimask_output="yes")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="expected a Policy, got str"):
         sam.policy = "square"  # type: ignore[assignment]
     assert sam.policy == dataclasses.replace(SAM_POLICY, input_side=64)

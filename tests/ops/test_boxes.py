@@ -9,6 +9,7 @@ from pycocotools import mask as coco
 
 from nexus.core.errors import InputError
 from nexus.ops.boxes import (
+    box_giou,
     box_iou,
     box_xywh_to_xyxy,
     box_xyxy_to_xywh,
@@ -88,3 +89,20 @@ def test_what_is_no_box_is_refused(call: object, message: str) -> None:
     """Wrong shapes and values that are not numbers say what was expected."""
     with pytest.raises(InputError, match=message):
         call()  # type: ignore[operator]
+
+
+def test_giou_is_iou_less_the_waste() -> None:
+    """By its definition on random boxes; equal boxes have 1, boxes far apart near -1."""
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, 50, (2, 8, 2))
+    one, two = np.concatenate([corner, corner + rng.uniform(1, 20, (2, 8, 2))], -1)
+    giou = box_giou(one, two)
+    for row, column in np.ndindex(8, 8):
+        a, b = one[row], two[column]
+        overlap = np.prod(np.clip(np.minimum(a, b)[2:] - np.maximum(a, b)[:2], 0, None))
+        union = np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - overlap
+        around = np.prod(np.maximum(a, b)[2:] - np.minimum(a, b)[:2])
+        expected = overlap / union - (around - union) / around
+
+        assert giou[row, column] == pytest.approx(expected, abs=1e-5)
+    assert box_giou([[0, 0, 1, 1]], [[99, 0, 100, 1]])[0, 0] == pytest.approx(-0.98)

@@ -5,13 +5,13 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as coco
 
 from nexus.core.errors import InputError
-from nexus.ops.rle import decode_rle, encode_rle, rle_area
+from nexus.ops.rle import decode_rle, encode_rle, encode_rle_at, rle_area, rle_counts
 
 
 def reference(mask: np.ndarray) -> dict[str, object]:
@@ -198,3 +198,27 @@ def test_random_counts_never_decode_to_another_size(data: bytes, height: int, wi
         message = error.message
 
     assert message.startswith("expected") if shape is None else shape == (height, width)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([0.0, 0.2, 0.8, 1.0]))
+def test_a_part_is_encoded_as_in_the_whole_image(seed: int, density: float) -> None:
+    """A mask placed in a larger image gives the bytes of the image-sized mask."""
+    rng = np.random.default_rng(seed)
+    height, width = (int(side) for side in rng.integers(1, 30, 2))
+    y0, x0 = int(rng.integers(0, height)), int(rng.integers(0, width))
+    y1, x1 = int(rng.integers(y0, height)) + 1, int(rng.integers(x0, width)) + 1
+    part = rng.random((y1 - y0, x1 - x0)) < density
+    whole = np.zeros((height, width), bool)
+    whole[y0:y1, x0:x1] = part
+
+    rle = encode_rle_at(part, (x0, y0), (height, width))
+
+    assert rle == encode_rle(whole)
+    assert rle_counts(rle).sum() == height * width
+
+
+def test_a_part_outside_the_image_is_refused() -> None:
+    """The message says where it would lie."""
+    with pytest.raises(InputError, match="image of 2 x 2, got one of 1 x 2 at row 0, column 1"):
+        encode_rle_at(np.ones((1, 2), bool), (1, 0), (2, 2))

@@ -1,8 +1,12 @@
-"""LiteMedSAM with its real weights on real medical and natural images."""
+"""LiteMedSAM with its real weights on real medical and natural images.
+
+A run takes the first six images of each set; `make proof-reference` takes all 199.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +29,9 @@ SETS = (
     "pennfudan_sample",
     "ph2_skin",
 )
+
+
+IMAGES = None if os.environ.get("NEXUS_PROOF") else 6
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +63,7 @@ def test_boxes_reach_the_original_pipeline(medsam: MedSAM, shared_data: Path, na
     for record in reference(shared_data)[name]:
         by_image[record["image"]].append(record)
     ours, theirs = [], []
-    for image, records in by_image.items():
+    for image, records in list(by_image.items())[:IMAGES]:
         embedding = medsam.encode_image(shared_data / name / "images" / image)
         labels = np.asarray(Image.open(mask_path(shared_data / name / "masks", image)))
         results = medsam.predict_batch(embedding, [r["box_xyxy"] for r in records])
@@ -65,7 +72,8 @@ def test_boxes_reach_the_original_pipeline(medsam: MedSAM, shared_data: Path, na
             ours.append(2 * (masks.best & truth).sum() / (masks.best.sum() + truth.sum()))
             theirs.append(record["dsc"])
 
-    assert np.mean(ours) >= np.mean(theirs) - 0.005, (np.mean(ours), np.mean(theirs))
+    print(f"{name}: {len(ours)} objects, DSC {np.mean(ours):.4f}, original {np.mean(theirs):.4f}")
+    assert np.mean(ours) >= np.mean(theirs) - 0.005
 
 
 def mask_path(folder: Path, image: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nexus.models.cv.edgetam import EdgeTAM
 from nexus.models.cv.medsam import MedSAM
@@ -14,7 +14,9 @@ from nexus.models.registry import Family, model_spec
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["SAM", "SAM2", "EdgeTAM", "MedSAM", "load_model"]
+    from nexus.predict.automatic import SAMAutomaticMaskGenerator
+
+__all__ = ["SAM", "SAM2", "EdgeTAM", "MedSAM", "SAMAutomaticMaskGenerator", "load_model"]
 
 _CLASSES: dict[Family, type[SAM] | type[SAM2]] = {
     "sam": SAM,
@@ -51,3 +53,12 @@ def load_model(
     return cls.from_checkpoint(
         checkpoint, variant=name, device=device, dtype=dtype, input_side=input_side
     )
+
+
+def __getattr__(name: str) -> Any:
+    """Load the generator of automatic masks, which works with models, when it is asked for."""
+    if name != "SAMAutomaticMaskGenerator":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from nexus.predict.automatic import SAMAutomaticMaskGenerator
+
+    return SAMAutomaticMaskGenerator

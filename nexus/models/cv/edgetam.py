@@ -34,4 +34,4 @@ class EdgeTAM(SAM2):
     """
 
     families: ClassVar[tuple[str, ...]] = ("edgetam",)
-    architectures: ClassVar[Mapping[str, Any]] = VARIANTS
+    variants: ClassVar[Mapping[str, Any]] = VARIANTS

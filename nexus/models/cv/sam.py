@@ -8,26 +8,23 @@ Follows "Segment Anything" (arXiv 2304.02643) and the official segment-anything 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from nexus.core.checkpoint import load_strict, read_checkpoint
-from nexus.core.device import resolve_device, resolve_dtype
-from nexus.core.errors import CheckpointError, InputError, UnknownModelError
-from nexus.core.hub import fetch
-from nexus.core.hub_folder import fetch_hub_folder, weights_in
+from nexus.core.checkpoint import read_checkpoint
+from nexus.core.errors import CheckpointError
+from nexus.core.hub_folder import weights_in
 from nexus.core.types import ImageEmbedding
 from nexus.models.frame import FramePrompts, with_input_side
 from nexus.models.policy import SAM_POLICY, Policy
-from nexus.models.promptable import Frontend, PromptableModel
-from nexus.models.registry import CLASS_OF_FAMILY, MODELS, is_hub_id, model_spec
+from nexus.models.pretrained import PretrainedModel
+from nexus.models.promptable import Frontend
+from nexus.models.registry import is_hub_id, model_spec
 from nexus.nn.encoder import ImageEncoder
 from nexus.nn.mask_decoder import MaskDecoder
 from nexus.nn.prompt_encoder import PromptEncoder
@@ -72,7 +69,7 @@ VARIANTS: dict[str, SAMConfig] = {
 }
 
 
-class SAM(PromptableModel):
+class SAM(PretrainedModel):
     """Segment Anything: points, boxes and masks in, masks out.
 
     Examples:
@@ -82,6 +79,8 @@ class SAM(PromptableModel):
     """
 
     families: ClassVar[tuple[str, ...]] = ("sam", "medsam")
+    variants: ClassVar[Mapping[str, SAMConfig]] = VARIANTS
+    reads_folders: ClassVar[bool] = True
 
     def __init__(self, config: SAMConfig, variant: str = "sam", policy: Policy = SAM_POLICY):
         encoder: ImageEncoder = (
@@ -115,81 +114,6 @@ class SAM(PromptableModel):
         return self.mask_decoder(features, image_pe, sparse, dense, several)
 
     @classmethod
-    def from_pretrained(
-        cls,
-        name: str,
-        *,
-        device: str | torch.device | None = None,
-        dtype: str | torch.dtype | None = None,
-        input_side: int | None = None,
-    ) -> Self:
-        """Load published weights, fetching them the first time.
-
-        Args:
-            name: A name of `nexus models`, or the Hugging Face id ('owner/name') of a repository
-                in the layout of `facebook/sam-vit-base`.
-            device: None takes CUDA, MPS or the CPU, the first that is present.
-            dtype: 'float32' (None), 'bfloat16' or 'float16'.
-            input_side: Side of the model frame, a multiple of 16; None takes the trained one.
-
-        Raises:
-            UnknownModelError: No such name, or a model of another class.
-            WeightsNotFoundError: Not cached, and offline.
-            DownloadError: Every source failed.
-        """
-        placement = resolve_device(device), resolve_dtype(dtype)
-        if is_hub_id(name):
-            return cls._from_folder(fetch_hub_folder(name), name)._placed(*placement, input_side)
-        spec = model_spec(name)
-        cls._check_family(name)
-        return cls._from_file(fetch(spec.file), name)._placed(*placement, input_side)
-
-    @classmethod
-    def from_checkpoint(
-        cls,
-        path: str | os.PathLike[str],
-        *,
-        variant: str | None = None,
-        device: str | torch.device | None = None,
-        dtype: str | torch.dtype | None = None,
-        input_side: int | None = None,
-    ) -> Self:
-        """Load weights from a file, or from a folder in Hugging Face's layout.
-
-        Args:
-            path: A .pth, .pt or .safetensors file with official or Hugging Face keys; or a folder
-                with config.json and model.safetensors.
-            variant: Which model the file holds, a name of `nexus models`; not needed for a folder.
-            device: As in `from_pretrained`.
-            dtype: As in `from_pretrained`.
-            input_side: As in `from_pretrained`.
-
-        Raises:
-            InputError: No variant for a file.
-            UnknownModelError: An unknown variant, or one of another class.
-            FileNotFoundError: There is no such file.
-            CheckpointError: Damaged, unsafe to read, or another model's.
-        """
-        source = Path(path)
-        placement = resolve_device(device), resolve_dtype(dtype)
-        if source.is_dir():
-            return cls._from_folder(source, variant)._placed(*placement, input_side)
-        if variant is None:
-            raise InputError(
-                f"expected variant= to say which model {str(source)!r} holds, got None",
-                hint="one of "
-                + ", ".join(n for n, s in MODELS.items() if s.family in cls.families),
-            )
-        cls._check_family(variant)
-        return cls._from_file(source, variant)._placed(*placement, input_side)
-
-    @classmethod
-    def _from_file(cls, path: Path, variant: str) -> Self:
-        """Load a file that holds a model of the table."""
-        state = official_keys(read_checkpoint(path))
-        return cls._filled(VARIANTS[variant], variant, model_spec(variant).policy, state, str(path))
-
-    @classmethod
     def _from_folder(cls, folder: Path, variant: str | None) -> Self:
         """Load a folder in Hugging Face's layout, whose config.json gives the sizes."""
         weights = weights_in(folder)
@@ -203,39 +127,14 @@ class SAM(PromptableModel):
         if variant is not None and not is_hub_id(variant):
             cls._check_family(variant)
             policy = model_spec(variant).policy
-        state = official_keys(read_checkpoint(weights))
+        state = cls._official(read_checkpoint(weights))
         name = variant or folder.resolve().name
         return cls._filled(config, name, policy, state, str(folder))
 
     @classmethod
-    def _filled(
-        cls,
-        config: SAMConfig,
-        variant: str,
-        policy: Policy,
-        state: Mapping[str, Tensor],
-        source: str,
-    ) -> Self:
-        """Build the model without initialising it and fill it with `state`."""
-        with torch.device("meta"):
-            model = cls(config, variant, policy)
-        load_strict(model, state, what=variant, source=source)
-        return model
-
-    def _placed(self, device: torch.device, dtype: torch.dtype, input_side: int | None) -> Self:
-        """Move to where and how the caller wants the model."""
-        self.policy = with_input_side(self.policy, input_side)
-        return self.to(device=device, dtype=dtype)
-
-    @classmethod
-    def _check_family(cls, name: str) -> None:
-        family = model_spec(name).family
-        if family not in cls.families:
-            right = CLASS_OF_FAMILY[family]
-            raise UnknownModelError(
-                f"expected a model of {cls.__name__}, got {name!r}, which is one of {right}",
-                hint=f"from nexus.models.cv import {right}; {right}.from_pretrained({name!r})",
-            )
+    def _official(cls, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Rename Hugging Face's checkpoint entries to the official names."""
+        return official_keys(state)
 
 
 def config_from_hf(config: Mapping[str, Any]) -> SAMConfig:

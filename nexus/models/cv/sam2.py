@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -120,9 +120,8 @@ class SAM2Frontend(Frontend):
 
     def features(self, encoder: ImageEncoder, batch: Tensor) -> tuple[Tensor, ...]:
         """Return features without the no-memory embedding, then the maps at strides 4 and 8."""
-        if not isinstance(encoder, PyramidEncoder):
-            raise InputError(f"expected a PyramidEncoder, got {type(encoder).__name__}")
-        stages, neck = encoder.stages(batch), encoder.neck
+        pyramid = cast(PyramidEncoder, encoder)
+        stages, neck = pyramid.stages(batch), pyramid.neck
         fine = in_turn(stages[0], neck.lateral(0), self.fine)
         middle = in_turn(stages[1], neck.lateral(1), self.middle)
         return neck(stages), fine, middle
@@ -142,7 +141,7 @@ class SAM2(PretrainedModel):
     """
 
     families: ClassVar[tuple[str, ...]] = ("sam2",)
-    architectures: ClassVar[Mapping[str, Any]] = VARIANTS
+    variants: ClassVar[Mapping[str, Any]] = VARIANTS
 
     def __init__(self, config: SAM2Config, variant: str = "sam2", policy: Policy = SAM2_POLICY):
         dim, memory_dim = config.dim, config.memory_dim
@@ -219,7 +218,7 @@ class SAM2(PretrainedModel):
         """Encode video frames in one batch, under `video_policy`; else like `encode_images`."""
         if not frames:
             return []
-        frontend = dataclasses.replace(self._sam2_frontend, policy=self.video_policy)
+        frontend = dataclasses.replace(self.frontend, policy=self.video_policy)
         return frontend.encode(self.image_encoder, frames, input_side, max_pixels)
 
     @torch.no_grad()
@@ -431,13 +430,6 @@ class SAM2(PretrainedModel):
         share = torch.tensor(ages, dtype=torch.float32, device=self.device) / max(1, span - 1)
         code = sine_times(share, self.config.dim)
         return self.obj_ptr_tpos_proj(code.to(self.no_mem_embed.dtype))
-
-    @property
-    def _sam2_frontend(self) -> SAM2Frontend:
-        frontend = self.frontend
-        if not isinstance(frontend, SAM2Frontend):
-            raise InputError(f"expected a SAM2Frontend, got {type(frontend).__name__}")
-        return frontend
 
 
 def _no_prompts(count: int, device: torch.device) -> FramePrompts:
