@@ -1,1 +1,1 @@
-"""Reading and writing images."""
+"""Reading and writing: images, videos, tracks and datasets."""

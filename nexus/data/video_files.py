@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     import av
 
 _SAMPLE_BYTES = 1 << 16
+# Files that hold video, and a few that do not but deserve an error that says what they are. Not
+# playlists, which would make the reader open other files and addresses.
+_FORMATS = (
+    "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,h264,hevc,av1,obu,ivf,m4v,flv,asf,ogg,gif,apng,"
+    "nut,mxf,dv,yuv4mpegpipe,rm,mjpeg,image2,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe,"
+    "wav,mp3,flac,aac"
+)
 # Where a key frame does not lead to a frame, so many key frames before it are tried.
 _ATTEMPTS = 3
 # Decoding a few frames that are not wanted is cheaper than a seek.
@@ -62,7 +69,6 @@ class VideoFile(VideoSource):
         self._cached: OrderedDict[int, av.VideoFrame] = OrderedDict()
         self._held_bytes = 0
         self._next: int | None = None
-        self._depth = 0
         self._pictures: Iterator[av.VideoFrame] = iter(())
         self._size_hw: tuple[int, int] | None = None
         self._stored_wh: tuple[int, int] | None = None
@@ -73,6 +79,9 @@ class VideoFile(VideoSource):
             self._index = read_index(self._container, self._stream, path)
             self.rate = float(self._stream.average_rate or self._stream.guessed_rate or 25)
             self._seek(0)
+            if self._index.damaged:
+                count = self._index.damaged
+                self._note(f"{count} of its packets are damaged; frames near them may be wrong")
             if self._index.pts is None:
                 self._count()
             elif self._index.truncated:
@@ -137,8 +146,7 @@ class VideoFile(VideoSource):
             container = av.open(
                 f"file:{self._path}",
                 metadata_errors="replace",
-                # A playlist that calls itself a video must not reach out to the network.
-                options={"protocol_whitelist": "file"},
+                options={"format_whitelist": _FORMATS},
             )
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise VideoError(
@@ -221,7 +229,6 @@ class VideoFile(VideoSource):
         """Put the decoder before a packet from which decoding can start."""
         av = import_av()
         self._next = self._index.frame_of_packet(start)
-        self._depth = max(self._depth, self._stream.codec_context.reorder_depth)
         if start > 0:
             for stamp in self._index.stamps(start):
                 try:
@@ -257,13 +264,10 @@ class VideoFile(VideoSource):
                 if not begun and packet.size:
                     continue
                 try:
-                    # A seek makes the decoder forget how far frames are out of order.
-                    if self._depth > self._stream.codec_context.reorder_depth:
-                        self._stream.codec_context.reorder_depth = self._depth
                     pictures = packet.decode()
                 except (av.error.FFmpegError, EOFError):
                     continue
-                yield from (picture for picture in pictures if not picture.is_corrupt)
+                yield from pictures
         except (av.error.FFmpegError, OSError):  # the file ends in the middle of a packet
             return
 
@@ -289,7 +293,7 @@ class VideoFile(VideoSource):
                 f"throughout {self.name}, got one of {stored[0]} x {stored[1]}",
                 hint="export the video again with one size",
             )
-        converted = self._reformatter.reformat(picture, format="rgb24", threads=1)
+        converted = self._reformatter.reformat(picture, format="rgb24")
         pixels: NDArray[Any] = converted.to_ndarray()
         swap, mirror, upend = self._orientation
         if swap:

@@ -37,6 +37,7 @@ class VideoIndex:
         key_packets: Positions in decoding order at which decoding can start.
         origin: Display time that counts as 0 seconds.
         truncated: The file ends before what it announces.
+        damaged: Packets that are known to be damaged, but for those at a truncated end.
         by_pts: (N,) positions of the packets sorted by display time.
     """
 
@@ -46,6 +47,7 @@ class VideoIndex:
     key_packets: NDArray[np.int64]
     origin: int
     truncated: bool
+    damaged: int = 0
     by_pts: NDArray[np.int64] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -110,25 +112,25 @@ def read_index(container: av.container.InputContainer, stream: Any, path: Path) 
     """
     import av
 
-    rows: list[tuple[int, int, bool, bool]] = []
-    timed, broken = True, False
+    rows: list[tuple[int, int, bool, bool, bool]] = []
+    broken = False
     try:
         for packet in container.demux(stream):
             if packet.size == 0:
                 continue
-            if packet.is_corrupt or _is_short(packet, stream, len(rows)):
-                broken = True
-                continue
-            timed = timed and packet.pts is not None
             rows.append(
                 (
                     _NO_TIME if packet.pts is None else packet.pts,
                     _NO_TIME if packet.dts is None else packet.dts,
                     bool(packet.is_keyframe),
                     bool(packet.is_discard),
+                    bool(packet.is_corrupt),
                 )
             )
     except (av.error.FFmpegError, OSError):  # what could be read up to here is kept
+        broken = True
+    while rows and rows[-1][-1]:
+        rows.pop()
         broken = True
     truncated = broken or is_cut_short(path)
     if not rows:
@@ -137,17 +139,18 @@ def read_index(container: av.container.InputContainer, stream: Any, path: Path) 
     pts, dts = (np.array(column, np.int64) for column in list(zip(*rows, strict=True))[:2])
     key = np.array([row[2] for row in rows])
     hidden = np.array([row[3] for row in rows])
+    damaged = sum(row[4] for row in rows)
     origin = 0
     if not any(name in container.format.name for name in _ZERO_BASED):
         start_us = container.start_time or 0
         origin = round(start_us / 1_000_000 / stream.time_base)
-    if not timed or len(np.unique(pts)) < len(pts):
-        return VideoIndex(None, pts, dts, np.zeros(1, np.int64), origin, truncated)
+    if _NO_TIME in pts or len(np.unique(pts)) < len(pts):
+        return VideoIndex(None, pts, dts, np.zeros(1, np.int64), origin, truncated, damaged)
     keys = np.flatnonzero(key) if key.any() else np.zeros(1, np.int64)
     shown = pts[~hidden]
     # Frames before the first key frame, in the file or on the screen, miss what they refer to.
     shown = shown[(shown >= pts[keys[0]]) & np.isin(shown, pts[keys[0] :])]
-    return VideoIndex(np.sort(shown), pts, dts, keys, origin, truncated)
+    return VideoIndex(np.sort(shown), pts, dts, keys, origin, truncated, damaged)
 
 
 def first_gap(pts: NDArray[np.int64], last_dts: int) -> int:
@@ -215,17 +218,3 @@ def _segment_end(head: bytes) -> int:
     value = int.from_bytes(head[start + 4 : start + 4 + width], "big") & ~(1 << 7 * width)
     unknown = (1 << 7 * width) - 1
     return 0 if value == unknown else start + 4 + width + value
-
-
-def _is_short(packet: Any, stream: Any, position: int) -> bool:
-    """Say whether a packet of an MP4 file is shorter than the file's own table says.
-
-    The demuxer gives the rest of a cut-off packet as if it were whole.
-    """
-    if packet.pos is None or packet.dts is None:
-        return False
-    entries = stream.index_entries
-    if position >= len(entries):
-        return False
-    entry = entries[position]
-    return bool(entry.pos == packet.pos and entry.size > packet.size > 0)

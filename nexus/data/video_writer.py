@@ -55,8 +55,7 @@ class VideoWriter:
         path: A name that ends in .mp4, .m4v, .mov, .mkv or .webm. WebM and MKV keep times to the
             millisecond.
         size_hw: Height and width of the frames.
-        rate: Frames per second: the time of frames written without one, and how long the last
-            frame stays.
+        rate: Frames per second, for frames written without a time of their own.
         codec: FFmpeg's name of an encoder; None takes the best there is, H.264 but for WebM.
         crf: Quality on the encoder's own scale, lower is better; None is good.
         keep_partial: After an error, keep the frames written so far; else leave no file.
@@ -83,7 +82,7 @@ class VideoWriter:
         crf: int | None = None,
         keep_partial: bool = True,
     ) -> None:
-        import_av()
+        self._reformatter = import_av().video.reformatter.VideoReformatter()
         self.path = Path(path)
         self.size_hw = _checked_size(size_hw)
         if not 0 < rate < math.inf:
@@ -142,7 +141,6 @@ class VideoWriter:
         with uninterrupted():
             picture = self._picture(array)
             picture.time_base, picture.pts = self._time_base, pts
-            picture.duration = round(1 / self._rate / self._time_base)
             self._container.mux(self._stream.encode(picture))
             self._pts = pts
             self.frame_count += 1
@@ -241,8 +239,8 @@ class VideoWriter:
         if height % 2 or width % 2:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-        return picture.reformat(
-            format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG", threads=1
+        return self._reformatter.reformat(
+            picture, format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,32 @@ class LayerNorm2d(nn.Module):
     def over_last(self, x: Tensor) -> Tensor:
         """Normalise (..., C), channels last."""
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+class ConvNorm(nn.Module):
+    """A convolution without bias, then batch normalisation; one convolution when not training."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1
+    ) -> None:
+        super().__init__()
+        self.c = nn.Conv2d(
+            in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False
+        )
+        self.bn = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.bn.training:
+            return self.bn(self.c(x))
+        weight, bias = self.folded()
+        return self.c._conv_forward(x, weight, bias)
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Return weight and bias of the one convolution this amounts to outside training."""
+        bn = self.bn
+        mean, variance = cast(Tensor, bn.running_mean), cast(Tensor, bn.running_var)
+        scale = bn.weight * (variance + bn.eps).rsqrt()
+        return self.c.weight * scale[:, None, None, None], bn.bias - mean * scale
 
 
 class MLPBlock(nn.Module):

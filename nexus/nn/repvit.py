@@ -9,11 +9,12 @@ the paper does, but on the fly, so that the weights stay the checkpoint's.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from nexus.nn.layers import ConvNorm
 
 
 @dataclass(frozen=True)
@@ -63,32 +64,6 @@ class Body(nn.Module):
             x = stage(x)
             maps.append(x)
         return maps
-
-
-class ConvNorm(nn.Module):
-    """A convolution without bias, then batch normalisation."""
-
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1
-    ) -> None:
-        super().__init__()
-        self.c = nn.Conv2d(
-            in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False
-        )
-        self.bn = nn.BatchNorm2d(out_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training:
-            return self.bn(self.c(x))
-        weight, bias = self.folded()
-        return self.c._conv_forward(x, weight, bias)
-
-    def folded(self) -> tuple[Tensor, Tensor]:
-        """Return weight and bias of the one convolution this amounts to outside training."""
-        bn = self.bn
-        mean, variance = cast(Tensor, bn.running_mean), cast(Tensor, bn.running_var)
-        scale = bn.weight * (variance + bn.eps).rsqrt()
-        return self.c.weight * scale[:, None, None, None], bn.bias - mean * scale
 
 
 class Stem(nn.Module):

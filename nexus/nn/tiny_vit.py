@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nexus.nn.encoder import ImageEncoder
-from nexus.nn.layers import neck
+from nexus.nn.layers import ConvNorm, neck
 from nexus.nn.window import merge_windows, partition_windows
 
 
@@ -77,22 +77,6 @@ class TinyViT(ImageEncoder):
             x = stage(x)
         features: Tensor = self.neck(x)  # (B, C, gh, gw)
         return features.contiguous()
-
-
-class ConvNorm(nn.Module):
-    """A convolution without bias, then batch normalisation."""
-
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1
-    ) -> None:
-        super().__init__()
-        self.c = nn.Conv2d(
-            in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False
-        )
-        self.bn = nn.BatchNorm2d(out_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.c(x))
 
 
 class PatchEmbed(nn.Module):

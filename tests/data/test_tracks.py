@@ -348,7 +348,7 @@ def test_ctrl_c_leaves_video_and_tracks_with_the_same_frames(
         assert written_video.frame_count == when + 1
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(40))
 def test_a_crash_at_any_point_can_be_resumed(seed: int, tmp_path: Path) -> None:
     """Whatever bytes a crash leaves of the last frames, resuming ends as an undisturbed run."""
     rng = random.Random(seed)
@@ -358,17 +358,20 @@ def test_a_crash_at_any_point_can_be_resumed(seed: int, tmp_path: Path) -> None:
     finished = rng.randrange(COUNT)
     lines = log.split(b"\n")
     cells = lines[finished].split(b",") if finished else []
-    partial = len(b"\n".join(lines[: finished + 1]) + b"\n") + rng.randrange(8)
+    unfinished = lines[finished + 1]
+    left = rng.choice([0, rng.randrange(len(unfinished)), len(unfinished) - 1, len(unfinished)])
+    partial = len(b"\n".join(lines[: finished + 1]) + b"\n") + left
     (folder / "frames.csv").write_bytes(log[:partial])
     for place, name in ((6, "tracks.jsonl"), (7, "tracks.csv")):
         data = (folder / name).read_bytes()
         start = int(cells[place]) if cells else 0
-        (folder / name).write_bytes(data[: start + rng.randrange(200)])
+        (folder / name).write_bytes(data[: start + rng.choice([rng.randrange(200), len(data)])])
     for index in range(finished, COUNT):
         path = folder / "masks" / f"{index:05}.png"
-        if rng.random() < 0.5:
+        chance = rng.random()
+        if chance < 0.3:
             path.unlink()
-        else:
+        elif chance < 0.6:
             path.rename(path.with_name(f".{index:05}.0123456789ab.part.png"))
 
     with TrackWriter(folder, resume=True) as writer:
