@@ -84,7 +84,8 @@ def against_transformers(size: str, options: argparse.Namespace) -> dict[str, An
     logits = ours.predict(image_embedding=embedding, prompt=points[0]).low_res_logits
     reference = expected.pred_masks[0, 0].numpy()
     mask_deviation = float(np.abs(logits - reference).max() / np.abs(reference).max())
-    if deviation > 2e-4 or mask_deviation > 1e-4:
+    # Not less: their decoder's norms have an epsilon of 1e-6 where the original's have 1e-5.
+    if deviation > 2e-4 or mask_deviation > 2e-3:
         sys.exit(f"outputs differ by {deviation:.2g} and {mask_deviation:.2g}: nothing to compare")
 
     with torch.no_grad():

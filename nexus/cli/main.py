@@ -56,6 +56,12 @@ class _Verb:
 
 _VERBS = {
     "segment": _Verb("nexus.cli.segment", "segment", "Segment objects in images, by box or point."),
+    "generate": _Verb(
+        "nexus.cli.generate", "generate", "Find all masks in images and write a dataset of them."
+    ),
+    "track": _Verb(
+        "nexus.cli.track", "track", "Track objects through a video, by box, point or mask."
+    ),
     "models": _Verb("nexus.cli.models", "models", "List the models and which are on this machine."),
 }
 

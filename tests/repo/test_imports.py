@@ -88,7 +88,7 @@ def imports_of(nodes: Iterable[ast.AST]) -> set[str]:
 
 def names_of(requirements: list[str]) -> set[str]:
     """Return what requirements are called in an import."""
-    names = {re.split(r"[<>=!~; ]", item, maxsplit=1)[0] for item in requirements}
+    names = {re.split(r"[\[<>=!~; ]", item, maxsplit=1)[0] for item in requirements}
     return {IMPORT_NAMES.get(name, name) for name in names}
 
 

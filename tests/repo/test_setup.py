@@ -19,7 +19,18 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[2]
-TARGETS = ("help", "setup", "demo", "test", "check", "fmt", "proof-reference", "bench", "clean")
+TARGETS = (
+    "help",
+    "setup",
+    "demo",
+    "test",
+    "check",
+    "fmt",
+    "proof-generate",
+    "proof-reference",
+    "bench",
+    "clean",
+)
 CANDIDATES = ("python3", "python3.13", "python3.12", "python3.11", "python3.10", "python")
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="needs make on the PATH")
 
