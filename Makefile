@@ -49,6 +49,9 @@ proof-generate: .venv/.dev  ## 200 images, killed ten times on the way: the same
 proof-reference: .venv/.dev  ## LiteMedSAM on all real images beside the repository, a few minutes
 	NEXUS_PROOF=1 $(BIN)/python -m pytest -m slow -s tests/parity/test_lite_medsam_reference.py
 
+proof-memory: .venv/.dev  ## long video sessions stay at one size, minutes; rewrites docs/video-memory.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.soak
+
 bench: .venv/.dev  ## measure the image models on this machine
 	$(BIN)/python -m benchmarks.image
 

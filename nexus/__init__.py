@@ -10,20 +10,36 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nexus.core.types import ImageEmbedding, Masks, Prompt
-    from nexus.models.cv import SAM, MedSAM
+    from nexus.core.types import FrameMasks, ImageEmbedding, Masks, Prompt
+    from nexus.models.cv import SAM, SAM2, EdgeTAM, MedSAM, SAMAutomaticMaskGenerator
     from nexus.predict.oneshot import segment
 
 __version__ = "0.1.0"
 
-__all__ = ["SAM", "ImageEmbedding", "Masks", "MedSAM", "Prompt", "__version__", "segment"]
+__all__ = [
+    "SAM",
+    "SAM2",
+    "EdgeTAM",
+    "FrameMasks",
+    "ImageEmbedding",
+    "Masks",
+    "MedSAM",
+    "Prompt",
+    "SAMAutomaticMaskGenerator",
+    "__version__",
+    "segment",
+]
 
 _LAZY = {
+    "EdgeTAM": "nexus.models.cv",
+    "FrameMasks": "nexus.core.types",
     "ImageEmbedding": "nexus.core.types",
     "Masks": "nexus.core.types",
     "MedSAM": "nexus.models.cv",
     "Prompt": "nexus.core.types",
     "SAM": "nexus.models.cv",
+    "SAM2": "nexus.models.cv",
+    "SAMAutomaticMaskGenerator": "nexus.models.cv",
     "segment": "nexus.predict.oneshot",
 }
 

@@ -1,4 +1,4 @@
-"""What travels between rooms: prompts, image embeddings and masks.
+"""What travels between rooms: prompts, image embeddings, masks and tracks.
 
 Frames: points and boxes are XY in pixels of the original image, x in [0, W], y in [0, H]; a mask
 is (H, W) of the original image. Only a model's preprocessing policy knows the model frame.
@@ -7,5 +7,14 @@ is (H, W) of the original image. Only a model's preprocessing policy knows the m
 from nexus.core.embedding import Geometry, ImageEmbedding
 from nexus.core.masks import Masks
 from nexus.core.prompt import Prompt, PromptLike
+from nexus.core.tracks import FrameMasks, PromptedMasks
 
-__all__ = ["Geometry", "ImageEmbedding", "Masks", "Prompt", "PromptLike"]
+__all__ = [
+    "FrameMasks",
+    "Geometry",
+    "ImageEmbedding",
+    "Masks",
+    "Prompt",
+    "PromptLike",
+    "PromptedMasks",
+]

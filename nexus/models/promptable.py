@@ -38,7 +38,6 @@ _ENCODING_FIELDS = (
     "resize",
     "interpolation",
     "resize_as",
-    "resize_as",
     "normalize",
     "pixel_mean",
     "pixel_std",

@@ -70,6 +70,8 @@ def resize_logits(logits: Tensor, size_hw: tuple[int, int]) -> Tensor:
     >>> resize_logits(torch.tensor([[[-1.0, 1.0]]]), (1, 4)).tolist()
     [[[-1.0, -0.5, 0.5, 1.0]]]
     """
+    if tuple(logits.shape[-2:]) == tuple(size_hw):
+        return logits
     flat = logits.reshape(-1, 1, *logits.shape[-2:])
     resized = F.interpolate(flat, size=size_hw, mode="bilinear", align_corners=False)
     return resized.view(*logits.shape[:-2], *size_hw)

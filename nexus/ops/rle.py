@@ -123,22 +123,25 @@ def encode_rle_at(
             f"expected a mask inside an image of {height} x {width}, got one of {part.shape[0]} x "
             f"{part.shape[1]} at row {y0}, column {x0}"
         )
-    # An empty row after each column ends every run within its column.
-    stride = part.shape[0] + 1
-    flat = np.zeros(part.shape[1] * stride + 1, np.bool_)
-    flat[1:].reshape(-1, stride)[:, :-1] = part.T
-    changes = np.flatnonzero(flat[1:] != flat[:-1])
-    edges = (changes // stride + x0) * height + changes % stride + y0
-    starts, ends = edges[::2], edges[1::2]
-    joined = starts[1:] == ends[:-1]  # runs that go on in the next column
-    starts = starts[np.concatenate(([True], ~joined))] if len(starts) else starts
-    ends = ends[np.concatenate((~joined, [True]))] if len(ends) else ends
-    borders = np.stack([starts, ends], axis=1).ravel()
+    borders = _borders(part, height) + x0 * height + y0
     total = height * width
     tail = [] if len(borders) and borders[-1] == total else [total]
     marks = np.concatenate(([0], borders, tail)).astype(np.int64)
     counts = marks[1:] - marks[:-1]
     return {"size": [height, width], "counts": _pack(counts).decode("ascii")}
+
+
+def _borders(part: NDArray[np.bool_], height: int) -> NDArray[np.int64]:
+    """Return where runs of foreground start and end, alternately, in columns of `height` pixels."""
+    # An empty row after each column ends every run within its column, unless columns are whole.
+    stride = part.shape[0] + (part.shape[0] < height)
+    flat = np.zeros(part.shape[1] * stride + 2, np.bool_)
+    flat[1:-1].reshape(-1, stride)[:, : part.shape[0]] = part.T
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    if stride == height:
+        return changes
+    columns, rows = np.divmod(changes, stride)
+    return np.asarray(columns * height + rows, np.int64)
 
 
 def _as_mask(mask: NDArray[Any]) -> NDArray[np.bool_]:
@@ -172,20 +175,25 @@ def _pack(counts: NDArray[np.int64]) -> bytes:
     """Write run lengths as compressed counts."""
     rest = counts.copy()
     rest[3:] -= counts[1:-2]
-    digits = np.zeros((len(rest), _MOST_DIGITS), np.uint8)  # (runs, digits)
-    used = np.zeros((len(rest), _MOST_DIGITS), np.bool_)
-    going = np.ones(len(rest), np.bool_)
+    lengths = np.ones(len(rest), np.int64)
+    # The last digit's top bit is the sign: d digits hold -2^(5 d - 1) to 2^(5 d - 1) - 1. Most
+    # numbers have one digit, so that only the others are looked at again.
+    longer = np.flatnonzero((rest < -_SIGN) | (rest >= _SIGN))
+    for digits in range(2, _MOST_DIGITS + 1):
+        lengths[longer] = digits
+        limit = 1 << (_DIGIT_BITS * digits - 1)
+        longer = longer[(rest[longer] < -limit) | (rest[longer] >= limit)]
+    places = np.cumsum(lengths) - lengths
+    text = np.empty(int(lengths.sum()), np.uint8)
     for position in range(_MOST_DIGITS):
-        digit = rest & (_MORE - 1)
-        rest >>= _DIGIT_BITS
-        used[:, position] = going
-        # The last digit's top bit is the sign, so a number ends where what is left agrees with it.
-        ends = np.where(digit & _SIGN, rest == -1, rest == 0)
-        digits[:, position] = digit + _FIRST_CHARACTER + np.where(ends, 0, _MORE)
-        going &= ~ends
-        if not going.any():
+        digit = (rest & (_MORE - 1)) + _FIRST_CHARACTER
+        digit[lengths > position + 1] += _MORE
+        text[places + position] = digit
+        at = np.flatnonzero(lengths > position + 1)
+        if not len(at):
             break
-    return digits[used].tobytes()
+        rest, places, lengths = rest[at] >> _DIGIT_BITS, places[at], lengths[at]
+    return text.tobytes()
 
 
 def _unpack(packed: bytes) -> NDArray[np.int64]:

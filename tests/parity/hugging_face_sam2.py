@@ -115,3 +115,39 @@ def their_image_model(ours: SAM2) -> Any:
         if buffer.is_meta:
             raise TypeError(f"expected every buffer to be in the checkpoint, got {name}")
     return model.eval()
+
+
+def their_video_model(ours: SAM2, side: int) -> Any:
+    """Build transformers' video model for frames of one size, with the same weights."""
+    config: SAM2Config = ours.config
+    if not isinstance(config.trunk, HieraConfig):
+        raise TypeError("only Hiera trunks have a counterpart there")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from transformers import (
+            Sam2HieraDetConfig,
+            Sam2VideoConfig,
+            Sam2VideoModel,
+            Sam2VideoPromptEncoderConfig,
+            Sam2VisionConfig,
+        )
+
+        vision = Sam2VisionConfig(
+            backbone_config=Sam2HieraDetConfig(
+                **backbone_settings(config.trunk), image_size=[side, side]
+            ),
+            backbone_channel_list=list(config.trunk.stage_widths)[::-1],
+            backbone_feature_sizes=[[side // stride] * 2 for stride in (4, 8, 16)],
+        )
+        model = Sam2VideoModel(
+            Sam2VideoConfig(
+                vision_config=vision,
+                prompt_encoder_config=Sam2VideoPromptEncoderConfig(image_size=side),
+                image_size=side,
+                memory_attention_rope_feat_sizes=[side // 16] * 2,
+                memory_attention_num_layers=config.memory_layers,
+                memory_attention_feed_forward_hidden_size=config.hidden,
+            )
+        )
+    model.load_state_dict(their_state(ours), strict=True)
+    return model.eval()

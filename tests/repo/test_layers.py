@@ -14,7 +14,11 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[2]
-ALLOWED_UPWARD = {"nexus.core.masks -> nexus.ops.rle"}
+ALLOWED_UPWARD = {
+    "nexus.core.masks -> nexus.ops.rle",
+    "nexus.models.cv -> nexus.predict.automatic",
+    "nexus.models.tracking -> nexus.predict.video",
+}
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ TARGETS = (
     "fmt",
     "proof-generate",
     "proof-reference",
+    "proof-memory",
     "bench",
     "clean",
 )

@@ -23,8 +23,8 @@ from nexus.data.images import DEFAULT_MAX_PIXELS, ImageLike
 from nexus.models.frame import FramePrompts
 from nexus.models.memory import FrameFeatures, ObjectOutputs, Recall
 from nexus.models.policy import SAM2_POLICY, Policy
-from nexus.models.pretrained import PretrainedModel
 from nexus.models.promptable import Frontend
+from nexus.models.tracking import TrackingModel
 from nexus.nn.encoder import ImageEncoder
 from nexus.nn.fpn import PyramidEncoder, in_turn
 from nexus.nn.hiera import Hiera, HieraConfig
@@ -131,13 +131,18 @@ class SAM2Frontend(Frontend):
         return super().fingerprint(nn.ModuleList([encoder, self.fine, self.middle]))
 
 
-class SAM2(PretrainedModel):
+class SAM2(TrackingModel):
     """SAM 2: points, boxes and masks in, masks out; on an image, or through a video.
 
     Examples:
         sam2 = SAM2.from_pretrained("sam2.1_hiera_tiny")
         embedding = sam2.encode_image("image.jpg")
         masks = sam2.predict(image_embedding=embedding, prompt=(x, y))
+
+        session = sam2.video("clip.mp4")
+        session.add(frame_index=0, object_id=1, box=(x0, y0, x1, y1))
+        for frame in session.propagate():
+            frame.index, frame.object_ids, frame.masks
     """
 
     families: ClassVar[tuple[str, ...]] = ("sam2",)

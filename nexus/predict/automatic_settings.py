@@ -1,0 +1,147 @@
+"""Settings of automatic masks, with the names and defaults of the originals."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nexus.core.errors import InputError
+from nexus.models.cv.sam2 import SAM2
+from nexus.models.promptable import PromptableModel
+from nexus.ops.points import layered_point_grids
+
+OUTPUT_MODES = ("binary_mask", "uncompressed_rle", "coco_rle")
+
+
+@dataclass(frozen=True)
+class AutomaticSettings:
+    """How automatic masks are found and which of them stay.
+
+    Attributes:
+        points_per_side: Points along each side of the image, one prompt each; None with
+            `point_grids`.
+        points_per_batch: Most prompts decoded together. On a CPU fewer are, as many as its cache
+            holds; results and memory do not depend on it.
+        pred_iou_thresh: Keep masks whose predicted IoU is above this; 0 or less keeps all.
+        stability_score_thresh: Keep masks at least this stable; 0 or less keeps all.
+        stability_score_offset: Distance of the two cuts that stability compares, in logits.
+        box_nms_thresh: Within a crop, of masks whose boxes have an IoU above this the one with the
+            highest predicted IoU stays.
+        crop_n_layers: Also look at 2^i x 2^i crops of the image, for i from 1 to this.
+        crop_nms_thresh: As `box_nms_thresh`, between crops, where the smaller crop stays.
+        crop_overlap_ratio: How far crops overlap, as a share of the image's shorter side.
+        crop_n_points_downscale_factor: Layer i has points_per_side / factor^i points per side.
+        point_grids: Instead of points_per_side, for the image and each crop layer (N, 2) x, y in
+            [0, 1].
+        min_mask_region_area: Fill holes and remove parts of masks below this many pixels; 0
+            leaves them.
+        output_mode: 'binary_mask' (H, W) bool, 'uncompressed_rle' or 'coco_rle'.
+        mask_threshold: Logits above it are mask; None takes the model's.
+        use_m2m: Give each mask back to the model once, as a prompt beside its point, and keep what
+            it makes of it.
+        multimask_output: Three candidates for each point, or one.
+
+    Raises:
+        InputError: A value out of range.
+    """
+
+    points_per_side: int | None = 32
+    points_per_batch: int = 64
+    pred_iou_thresh: float = 0.88
+    stability_score_thresh: float = 0.95
+    stability_score_offset: float = 1.0
+    box_nms_thresh: float = 0.7
+    crop_n_layers: int = 0
+    crop_nms_thresh: float = 0.7
+    crop_overlap_ratio: float = 512 / 1500
+    crop_n_points_downscale_factor: int = 1
+    point_grids: Sequence[NDArray[np.floating[Any]]] | None = None
+    min_mask_region_area: int = 0
+    output_mode: Literal["binary_mask", "uncompressed_rle", "coco_rle"] = "binary_mask"
+    mask_threshold: float | None = None
+    use_m2m: bool = False
+    multimask_output: bool = True
+
+    def __post_init__(self) -> None:
+        if (self.points_per_side is None) == (self.point_grids is None):
+            raise InputError(
+                "expected either points_per_side or point_grids, got "
+                + ("neither" if self.point_grids is None else "both"),
+                hint="with point_grids pass points_per_side=None",
+            )
+        for name, low in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and not value >= low:
+                raise InputError(f"expected {name} of at least {low}, got {value!r}")
+        if not self.crop_overlap_ratio < 1:
+            raise InputError(
+                f"expected crop_overlap_ratio below 1, got {self.crop_overlap_ratio!r}"
+            )
+        if self.output_mode not in OUTPUT_MODES:
+            raise InputError(
+                f"expected output_mode to be one of {', '.join(OUTPUT_MODES)}, "
+                f"got {self.output_mode!r}"
+            )
+        self.grids()
+
+    def grids(self) -> list[NDArray[np.float64]]:
+        """Return (N, 2) points in [0, 1] for the image and for the crops of each layer."""
+        layers = self.crop_n_layers
+        if self.point_grids is None:
+            side = 1 if self.points_per_side is None else self.points_per_side
+            return layered_point_grids(side, layers, self.crop_n_points_downscale_factor)
+        grids = [np.asarray(grid, np.float64) for grid in self.point_grids]
+        if len(grids) <= layers:
+            raise InputError(
+                f"expected {layers + 1} point_grids, for the image and {layers} crop layers, "
+                f"got {len(grids)}"
+            )
+        for grid in grids:
+            inside = grid.ndim == 2 and grid.shape[1:] == (2,) and len(grid)
+            if not inside or not ((grid >= 0) & (grid <= 1)).all():
+                raise InputError(
+                    "expected every point grid as (N, 2) x, y in [0, 1], "
+                    f"got shape {grid.shape}, values {grid.min(initial=0):g} to "
+                    f"{grid.max(initial=0):g}",
+                    hint="points are fractions of width and height",
+                )
+        return grids
+
+
+_LEAST = {
+    "points_per_side": 1,
+    "points_per_batch": 1,
+    "stability_score_offset": 0,
+    "box_nms_thresh": 0,
+    "crop_n_layers": 0,
+    "crop_nms_thresh": 0,
+    "crop_overlap_ratio": 0,
+    "crop_n_points_downscale_factor": 1,
+    "min_mask_region_area": 0,
+}
+
+
+def settings_for(model: PromptableModel, overrides: Mapping[str, Any]) -> AutomaticSettings:
+    """Return the defaults of a model's family with some settings replaced.
+
+    SAM 2's generator keeps masks from a predicted IoU of 0.8, SAM's from 0.88.
+
+    Raises:
+        InputError: An unknown setting, or a value out of range.
+    """
+    known = [field.name for field in dataclasses.fields(AutomaticSettings)]
+    unknown = sorted(set(overrides) - set(known))
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], known, 1)
+        raise InputError(
+            f"expected settings among {', '.join(known)}, got {', '.join(unknown)}",
+            hint=f"did you mean {near[0]!r}?" if near else None,
+        )
+    family = {"pred_iou_thresh": 0.8} if isinstance(model, SAM2) else {}
+    return AutomaticSettings(**{**family, **overrides})

@@ -1,0 +1,265 @@
+"""Images too large for a model's frame: tile by tile, and put together at the seams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nexus.core.errors import InputError
+from nexus.core.types import Prompt, PromptLike
+from nexus.data.images import ImageLike, load_image
+from nexus.models.promptable import PromptableModel
+from nexus.ops.crops import CropBox, tiles
+from nexus.ops.rle import decode_rle, encode_rle_at, rle_counts
+from nexus.predict.automatic import SAMAutomaticMaskGenerator
+from nexus.predict.automatic_stages import inclusive_box, shift_prompt
+
+_DEFAULT_TILE_PX, _DEFAULT_OVERLAP_PX = 1024, 256
+
+
+def generate_tiled(
+    generator: SAMAutomaticMaskGenerator,
+    image: ImageLike,
+    *,
+    tile_side: int = _DEFAULT_TILE_PX,
+    overlap: int = _DEFAULT_OVERLAP_PX,
+    merge_iou: float = 0.5,
+    max_pixels: int | None = None,
+) -> list[dict[str, Any]]:
+    """Find the masks of a large image, one tile after the other.
+
+    Masks of two tiles that agree where the tiles overlap are one object and are joined. Memory
+    grows with the tile and the masks' run lengths, not with the image.
+
+    Args:
+        generator: Finds the masks of each tile; its output mode is that of the result.
+        image: Whatever `nexus.data.images.load_image` reads.
+        tile_side: Pixels.
+        overlap: Least pixels that neighbouring tiles share; at least the size of most objects.
+        merge_iou: Join masks whose IoU within the overlap is at least this.
+        max_pixels: Refuse larger images before decoding them; None accepts any.
+
+    Returns:
+        Records as of `generate`, in the image, highest predicted IoU first. `crop_box` is the tile,
+        or the box around all tiles of a joined mask, which has the highest of its parts' scores
+        and the points of all of them.
+
+    Raises:
+        ImageError: The image cannot be read or used.
+        InputError: An overlap that is not less than the tile, or a merge_iou out of (0, 1].
+    """
+    if not 0 < merge_iou <= 1:
+        raise InputError(f"expected merge_iou in (0, 1], got {merge_iou}")
+    array = load_image(image, max_pixels=max_pixels)
+    size_hw = (array.shape[0], array.shape[1])
+    parts: list[_Part] = []
+    for tile in tiles(size_hw, tile_side, overlap):
+        x0, y0, x1, y1 = tile
+        for record in generator.generate(array[y0:y1, x0:x1], max_pixels=None):
+            part = _part_of(record, tile)
+            if part is not None:
+                parts.append(part)
+    joined = [_joined([parts[i] for i in group]) for group in _groups(parts, merge_iou)]
+    joined.sort(key=lambda part: -part.record["predicted_iou"])
+    return [_record(part, size_hw, generator.settings.output_mode) for part in joined]
+
+
+def predict_tiled(
+    model: PromptableModel,
+    image: ImageLike,
+    prompts: Sequence[PromptLike],
+    *,
+    tile_side: int = _DEFAULT_TILE_PX,
+    overlap: int = _DEFAULT_OVERLAP_PX,
+    max_pixels: int | None = None,
+) -> list[dict[str, Any]]:
+    """Answer prompts on a large image, each in the tile that shows most of what is around it.
+
+    Args:
+        model: The model.
+        image: Whatever `nexus.data.images.load_image` reads.
+        prompts: Points or boxes in pixels of the image; a box larger than a tile is answered on
+            a crop around it. Masks cannot be given.
+        tile_side: Pixels.
+        overlap: Least pixels that neighbouring tiles share.
+        max_pixels: Refuse larger images before decoding them; None accepts any.
+
+    Returns:
+        For each prompt `segmentation` (compressed RLE in the image), `area`, `bbox` (x, y, width,
+        height of its tight box, edges exclusive), `predicted_iou` and `crop_box`.
+
+    Raises:
+        ImageError: The image cannot be read or used.
+        PromptError: A prompt is malformed or does not fit the image.
+        InputError: A prompt with a mask, or an overlap that is not less than the tile.
+    """
+    array = load_image(image, max_pixels=max_pixels)
+    size_hw = (array.shape[0], array.shape[1])
+    places = tiles(size_hw, tile_side, overlap)
+    parsed = [Prompt.of(prompt) for prompt in prompts]
+    jobs: dict[CropBox, list[int]] = {}
+    for index, prompt in enumerate(parsed):
+        if prompt.mask is not None:
+            raise InputError(f"expected prompts of points or boxes, got a mask in prompt {index}")
+        prompt.check_within(size_hw)
+        jobs.setdefault(_tile_for(prompt, places, size_hw, overlap), []).append(index)
+    results: list[dict[str, Any]] = [{} for _ in parsed]
+    for tile, members in jobs.items():
+        x0, y0, x1, y1 = tile
+        embedding = model.encode_image(array[y0:y1, x0:x1], max_pixels=None)
+        local = [shift_prompt(parsed[index], -x0, -y0) for index in members]
+        for index, masks in zip(members, model.predict_batch(embedding, local), strict=True):
+            left, top, right, bottom = (int(v) for v in masks.boxes_xyxy[masks.best_index])
+            results[index] = {
+                "segmentation": encode_rle_at(masks.best, (x0, y0), size_hw),
+                "area": int(np.count_nonzero(masks.best)),
+                "bbox": [left + x0, top + y0, right - left, bottom - top],
+                "predicted_iou": masks.best_score,
+                "crop_box": [x0, y0, x1 - x0, y1 - y0],
+            }
+    return results
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A mask as far as its tile shows it: its pixels from `corner_xy` on."""
+
+    record: dict[str, Any]
+    pixels: NDArray[np.bool_]
+    corner_xy: tuple[int, int]
+    tile: CropBox
+
+    @property
+    def box(self) -> CropBox:
+        """Edges exclusive, in the image."""
+        (height, width), (x0, y0) = self.pixels.shape, self.corner_xy
+        return x0, y0, x0 + width, y0 + height
+
+    def within(self, box: CropBox) -> NDArray[np.bool_]:
+        """Return the pixels within a box of the image, as large as the box."""
+        shown = np.zeros((box[3] - box[1], box[2] - box[0]), np.bool_)
+        x0, y0, x1, y1 = _overlap(self.box, box)
+        if x0 < x1 and y0 < y1:
+            left, top = self.corner_xy
+            shown[y0 - box[1] : y1 - box[1], x0 - box[0] : x1 - box[0]] = self.pixels[
+                y0 - top : y1 - top, x0 - left : x1 - left
+            ]
+        return shown
+
+
+def _part_of(record: dict[str, Any], tile: CropBox) -> _Part | None:
+    """Return a mask found in a tile as a part of the image; None if it is empty."""
+    mask = record["segmentation"]
+    mask = decode_rle(mask) if isinstance(mask, dict) else mask
+    if not mask.any():
+        return None
+    x0, y0, x1, y1 = inclusive_box(mask)
+    corner = (x0 + tile[0], y0 + tile[1])
+    return _Part(record, mask[y0 : y1 + 1, x0 : x1 + 1].copy(), corner, tile)
+
+
+def _groups(parts: Sequence[_Part], merge_iou: float) -> list[list[int]]:
+    """Return which parts are of one object: those that agree, and those that agree with these."""
+    leader = list(range(len(parts)))
+
+    def lead(index: int) -> int:
+        while leader[index] != index:
+            leader[index] = leader[leader[index]]
+            index = leader[index]
+        return index
+
+    boxes = np.array([part.box for part in parts]).reshape(-1, 4)
+    for second, part in enumerate(parts):
+        x0, y0, x1, y1 = part.box
+        left, top, right, bottom = boxes[:second].T
+        near = (left < x1) & (right > x0) & (top < y1) & (bottom > y0)
+        for first in np.flatnonzero(near).tolist():
+            if part.tile != parts[first].tile and _agree(part, parts[first], merge_iou):
+                leader[lead(second)] = lead(first)
+    groups: dict[int, list[int]] = {}
+    for index in range(len(parts)):
+        groups.setdefault(lead(index), []).append(index)
+    return list(groups.values())
+
+
+def _agree(one: _Part, two: _Part, merge_iou: float) -> bool:
+    """Tell whether two masks whose boxes overlap are alike in what both tiles show."""
+    region = _overlap(_around([one.box, two.box]), _overlap(one.tile, two.tile))
+    first, second = one.within(region), two.within(region)
+    both, either = np.count_nonzero(first & second), np.count_nonzero(first | second)
+    return bool(both > 0 and both >= merge_iou * either)
+
+
+def _joined(parts: list[_Part]) -> _Part:
+    if len(parts) == 1:
+        return parts[0]
+    box, tile = _around([part.box for part in parts]), _around([part.tile for part in parts])
+    pixels = parts[0].within(box)
+    for part in parts[1:]:
+        pixels |= part.within(box)
+    best = max(parts, key=lambda part: part.record["predicted_iou"])
+    points = [
+        [x + part.tile[0] - tile[0], y + part.tile[1] - tile[1]]
+        for part in parts
+        for x, y in part.record["point_coords"]
+    ]
+    return _Part({**best.record, "point_coords": points}, pixels, (box[0], box[1]), tile)
+
+
+def _record(part: _Part, size_hw: tuple[int, int], output_mode: str) -> dict[str, Any]:
+    x0, y0, x1, y1 = part.box
+    left, top, right, bottom = part.tile
+    segmentation: Any = encode_rle_at(part.pixels, part.corner_xy, size_hw)
+    if output_mode == "binary_mask":
+        segmentation = decode_rle(segmentation)
+    elif output_mode == "uncompressed_rle":
+        segmentation = {**segmentation, "counts": rle_counts(segmentation).tolist()}
+    return {
+        **part.record,
+        "segmentation": segmentation,
+        "area": int(np.count_nonzero(part.pixels)),
+        "bbox": [x0, y0, x1 - 1 - x0, y1 - 1 - y0],
+        "point_coords": [[x + left, y + top] for x, y in part.record["point_coords"]],
+        "crop_box": [left, top, right - left, bottom - top],
+    }
+
+
+def _tile_for(
+    prompt: Prompt, places: Sequence[CropBox], size_hw: tuple[int, int], margin: int
+) -> CropBox:
+    """Return the tile whose edges are furthest from a prompt, or a crop around a larger box."""
+    corners = [] if prompt.points is None else [*prompt.points]
+    if prompt.box is not None:
+        corners += [prompt.box[:2], prompt.box[2:]]
+    spread = np.stack(corners)
+    low = np.maximum(spread.min(0), 0)
+    high = np.minimum(spread.max(0), (size_hw[1], size_hw[0]))
+    edge = (size_hw[1], size_hw[0])
+
+    def room(tile: CropBox) -> float:
+        """Return the least distance to an edge of the tile that is no edge of the image."""
+        gaps = []
+        for axis in (0, 1):
+            gaps.append(np.inf if tile[axis] == 0 else low[axis] - tile[axis])
+            gaps.append(np.inf if tile[axis + 2] == edge[axis] else tile[axis + 2] - high[axis])
+        return float(min(gaps))
+
+    best = max(places, key=room)
+    if room(best) >= 0:
+        return best
+    x0, y0 = (max(0, int(value) - margin) for value in low)
+    x1, y1 = (min(int(np.ceil(v)) + margin, e) for v, e in zip(high, edge, strict=True))
+    return x0, y0, x1, y1
+
+
+def _overlap(one: CropBox, two: CropBox) -> CropBox:
+    return max(one[0], two[0]), max(one[1], two[1]), min(one[2], two[2]), min(one[3], two[3])
+
+
+def _around(boxes: Sequence[CropBox]) -> CropBox:
+    x0, y0, x1, y1 = zip(*boxes, strict=True)
+    return min(x0), min(y0), max(x1), max(y1)
