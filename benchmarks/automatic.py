@@ -150,9 +150,11 @@ def equal_models() -> tuple[Any, Any, SAM]:
 def picture(side: int) -> NDArray[np.uint8]:
     """Make a picture with coarse and fine structure."""
     rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (side // 64, side // 64, 3)).repeat(64, 0).repeat(64, 1)
-    noise = rng.integers(-20, 21, coarse.shape)
-    return np.asarray((coarse + noise).clip(0, 255), np.uint8)
+    coarse = rng.integers(0, 200, (side // 64, side // 64, 3), dtype=np.uint8)
+    image = coarse.repeat(64, 0).repeat(64, 1)
+    for row in image:  # by rows, lest the picture take more memory than what is measured
+        row += rng.integers(0, 41, row.shape, dtype=np.uint8)
+    return image
 
 
 def thresholds(model: SAM, image: NDArray[np.uint8], options: argparse.Namespace) -> dict[str, Any]:
