@@ -134,11 +134,15 @@ def equal_models() -> tuple[Any, Any, SAM]:
         torch.manual_seed(0)
         theirs = SamModel(SamConfig()).eval()
         with torch.no_grad():
-            # The usual small start gives flat masks; this spread gives masks with many edges.
+            # The usual small start gives flat masks; this spread gives masks with edges.
             for part in (theirs.prompt_encoder, theirs.mask_decoder):
                 for parameter in part.parameters():
                     if parameter.ndim > 1:
                         parameter.normal_(std=parameter[0].numel() ** -0.5)
+            # Equal sub-pixels in the last step, or masks would be noise to the last pixel, as none
+            # is that a trained decoder draws.
+            last = theirs.mask_decoder.upscale_conv2.weight
+            last.copy_(last[..., :1, :1].clone().expand_as(last))
             theirs.mask_decoder.iou_prediction_head.proj_out.bias.fill_(2.0)
             theirs.shared_image_embedding.positional_embedding.data.copy_(
                 theirs.prompt_encoder.shared_embedding.positional_embedding
@@ -298,7 +302,10 @@ def _weights_folder() -> Path:
             "from benchmarks.automatic import equal_models; import sys;"
             "equal_models()[0].save_pretrained(sys.argv[1])"
         )
-        subprocess.run([sys.executable, "-c", code, str(folder)], check=True, capture_output=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as fresh:
+            command = [sys.executable, "-c", code, str(Path(fresh) / "weights")]
+            subprocess.run(command, check=True, capture_output=True)
+            (Path(fresh) / "weights").replace(folder)
     return folder
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -280,7 +279,11 @@ def _plan(images: Sequence[Path], out: Path, objects: int) -> list[tuple[Path, s
         InputError: What would be written would replace one of the images.
     """
     once = list(dict.fromkeys(images))
-    plan = list(zip(once, _names(once), strict=True))
+    from nexus.data.datasets import own_names
+
+    longer = [f"{image.resolve().parent.name}-{image.stem}" for image in once]
+    names = own_names([image.stem for image in once], longer)
+    plan = list(zip(once, names, strict=True))
     inputs = {image.resolve() for image in once}
     folder = out.resolve()
     endings = ["overlay.png", *(f"{number}.mask.png" for number in range(1, objects + 1))]
@@ -292,30 +295,6 @@ def _plan(images: Sequence[Path], out: Path, objects: int) -> list[tuple[Path, s
                     hint="write into another folder: --out DIR",
                 )
     return plan
-
-
-def _names(images: Sequence[Path]) -> list[str]:
-    """Return each image's stem; where stems are alike, folder-stem; where those are, a number too.
-
-    Names that differ in nothing but case are alike, as they are to some file systems.
-    """
-    names = [image.stem for image in images]
-    for index in _alike(names):
-        names[index] = f"{images[index].resolve().parent.name}-{names[index]}"
-    taken = {name.casefold() for name in names}
-    for index in _alike(names):
-        number = 1
-        while f"{names[index]}-{number}".casefold() in taken:
-            number += 1
-        names[index] = f"{names[index]}-{number}"
-        taken.add(names[index].casefold())
-    return names
-
-
-def _alike(names: Sequence[str]) -> list[int]:
-    """Return where the names are that occur more than once."""
-    counts = Counter(name.casefold() for name in names)
-    return [index for index, name in enumerate(names) if counts[name.casefold()] > 1]
 
 
 def _check_model(name: str) -> None:

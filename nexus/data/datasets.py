@@ -118,7 +118,8 @@ def find_images(
     else:
         root = os.path.commonpath([path.absolute().parent for path in ordered])
         files = [path.absolute().relative_to(root).as_posix() for path in ordered]
-    names = _own_names(files)
+    stems = [Path(file).stem for file in files]
+    names = own_names(stems, ["-".join(Path(file).with_suffix("").parts) for file in files])
     return [InputImage(*each) for each in zip(ordered, files, names, strict=True)]
 
 
@@ -198,22 +199,22 @@ def _images_below(folder: Path, barred: Path | None) -> Iterator[Path]:
             yield from _images_below(entry, barred)
 
 
-def _own_names(files: Sequence[str]) -> list[str]:
-    """Return each file's stem; where stems are alike, folders-stem; where those are, a number too.
+def own_names(names: Sequence[str], longer: Sequence[str]) -> list[str]:
+    """Return each name; where names are alike, the longer one; where those are, a number too.
 
     Names that differ in nothing but case are alike, as they are to some file systems.
     """
-    names = [Path(file).stem for file in files]
-    for index in _alike(names):
-        names[index] = "-".join(Path(files[index]).with_suffix("").parts)
-    taken = {name.casefold() for name in names}
-    for index in _alike(names):
+    own = list(names)
+    for index in _alike(own):
+        own[index] = longer[index]
+    taken = {name.casefold() for name in own}
+    for index in _alike(own):
         number = 1
-        while f"{names[index]}-{number}".casefold() in taken:
+        while f"{own[index]}-{number}".casefold() in taken:
             number += 1
-        names[index] = f"{names[index]}-{number}"
-        taken.add(names[index].casefold())
-    return names
+        own[index] = f"{own[index]}-{number}"
+        taken.add(own[index].casefold())
+    return own
 
 
 def _alike(names: Sequence[str]) -> list[int]:

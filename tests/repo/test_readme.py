@@ -109,7 +109,7 @@ def test_readme_starts_with_the_two_commands() -> None:
 def test_the_options_are_all_documented() -> None:
     """docs/cli.md lists for each verb the options its `--help` has, and no others."""
     text = (ROOT / "docs" / "cli.md").read_text("utf-8")
-    for verb in ("segment", "generate", "models"):
+    for verb in ("segment", "generate", "track", "models"):
         section = text.partition(f"## `nexus {verb}`")[2].partition("\n## ")[0]
         documented = set(re.findall(r"^\| `(--[a-z-]+)", section, re.MULTILINE))
         offered = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", option_column(nexus_help(verb))))
