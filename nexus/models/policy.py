@@ -7,7 +7,7 @@ A policy is data. MedSAM differs from SAM by its policy alone, and a caller may 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from nexus.core.errors import InputError
@@ -81,10 +81,6 @@ class Policy:
                 "expected three pixel means and three standard deviations above 0, "
                 f"got {self.pixel_mean} and {self.pixel_std}"
             )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values."""
-        return asdict(self)
 
 
 def check_input_side(side: Any) -> int:

@@ -12,7 +12,6 @@ import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -382,13 +381,3 @@ def _to_device(prompts: FramePrompts, device: torch.device) -> FramePrompts:
         point_labels=prompts.point_labels.to(device),
         mask_input=None if prompts.mask_input is None else prompts.mask_input.to(device),
     )
-
-
-def settings_of(model: PromptableModel) -> dict[str, Any]:
-    """Return what identifies a model in a report: variant, policy, device, number format."""
-    return {
-        "variant": model.variant,
-        "policy": model.policy.as_dict(),
-        "device": str(model.device),
-        "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
-    }

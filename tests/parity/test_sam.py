@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from nexus.core.types import ImageEmbedding, Masks, Prompt
+from nexus.core.types import ImageEmbedding, Prompt
 from nexus.models.cv.sam import SAM, VARIANTS
 from nexus.models.registry import model_spec
+from tests.parity.recordings import least_iou, manifest, procedural_state
 
 _NAMES = ("sam_vit_b", "sam_vit_l", "sam_vit_h", "mobile_sam", "lite_medsam")
 _RECORDED = ("sam_vit_b", "mobile_sam")
-
-
-def manifest(parity: Path, name: str) -> dict[str, list[int]]:
-    shapes: dict[str, list[int]] = json.loads((parity / "manifests" / f"{name}.json").read_text())
-    return shapes
-
-
-def procedural_state(parity: Path, name: str) -> dict[str, torch.Tensor]:
-    """Fill the checkpoint entries of a model with the weights the recordings were made with."""
-    spec = importlib.util.spec_from_file_location("procedural", parity / "procedural.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    arrays: dict[str, Any] = module.procedural_state_dict(manifest(parity, name))
-    return {key: torch.from_numpy(np.asarray(value)) for key, value in arrays.items()}
 
 
 def build(name: str, device: str = "cpu") -> SAM:
@@ -93,14 +76,7 @@ def test_masks_equal_the_recorded_ones(recorded: tuple[SAM, Any, ImageEmbedding]
             masks.low_res_logits, arrays[f"{name}_low_res_logits"], rtol=0, atol=2e-3
         )
         np.testing.assert_allclose(masks.iou_scores, arrays[f"{name}_scores"], rtol=0, atol=1e-3)
-        assert_same_masks(masks, arrays, name)
-
-
-def assert_same_masks(masks: Masks, arrays: Any, name: str) -> None:
-    shape = tuple(arrays[f"{name}_mask_shape"])
-    bits = np.unpackbits(arrays[f"{name}_mask"])[: int(np.prod(shape))]
-    for ours, theirs in zip(masks, bits.reshape(shape).astype(bool), strict=True):
-        assert (ours & theirs).sum() >= 0.999 * (ours | theirs).sum()
+        assert least_iou(masks, arrays, name) >= 0.999
 
 
 @pytest.mark.slow
