@@ -1,8 +1,8 @@
 """Automatic masks against transformers: everything but the encoder, and memory by image size.
 
-    python -m benchmarks.automatic                          # 32 x 32 grid, ViT-B, float32
+    python -m benchmarks.automatic                          # 32 x 32 grid, ViT-B, both formats
     python -m benchmarks.automatic --points-per-side 8 --repeats 1
-    python -m benchmarks.automatic --dtype bfloat16         # ours; transformers stays float32
+    python -m benchmarks.automatic --dtypes float32         # ours; transformers stays float32
     python -m benchmarks.automatic --rss                    # peak RSS at 1024 and 4096
     python -m benchmarks.automatic --workers                # two processes against one
 
@@ -16,6 +16,7 @@ compared before times are.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import statistics
 import subprocess
@@ -23,7 +24,6 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--points-per-side", type=int, default=32)
     parser.add_argument("--points-per-batch", type=int, default=64)
     parser.add_argument("--share", type=float, default=0.4, help="of candidates that pass")
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    dtypes = ["float32", "bfloat16"]
+    parser.add_argument("--dtypes", nargs="+", default=dtypes, choices=dtypes)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rss", action="store_true")
@@ -82,37 +83,28 @@ def against_transformers(options: argparse.Namespace) -> dict[str, Any]:
     agreement = compare(plain.generate(image), expected)
     if agreement["unmatched"] > 0:
         sys.exit(f"masks differ, nothing to compare: {agreement}")
-    if options.dtype != "float32":
-        ours = ours.to(getattr(torch, options.dtype))
-    generator = SAMAutomaticMaskGenerator(ours, **settings, output_mode="coco_rle")
+    seconds: dict[str, list[float]] = {}
 
-    def nexus() -> float:
-        start = time.perf_counter()
-        embedding = ours.encode_image(image)
-        encoded = time.perf_counter()
-        generator.generate(image, image_embedding=embedding)
-        totals["Nexus, encoder"].append(encoded - start)
-        return time.perf_counter() - encoded
+    def note(name: str, encoder: float, rest: float) -> None:
+        seconds.setdefault(name, []).append(rest)
+        seconds.setdefault(f"{name}, encoder", []).append(encoder)
 
-    def transformers() -> float:
-        encoder, rest, _ = their_masks(theirs, processor, image, options, settings)
-        totals["transformers, encoder"].append(encoder)
-        return rest
-
-    totals: dict[str, list[float]] = {"transformers, encoder": [], "Nexus, encoder": []}
-    turns: dict[str, Callable[[], float]] = {"transformers": transformers, "Nexus": nexus}
-    seconds: dict[str, list[float]] = {name: [] for name in turns}
+    models = {f"Nexus, {dtype}": in_format(ours, dtype) for dtype in options.dtypes}
     for _ in range(options.repeats):  # both sides ran once above, which warmed them up
-        for name, call in turns.items():
-            seconds[name].append(call())
+        note("transformers", *their_masks(theirs, processor, image, options, settings)[:2])
+        for name, model in models.items():
+            generator = SAMAutomaticMaskGenerator(model, **settings, output_mode="coco_rle")
+            start = time.perf_counter()
+            embedding = model.encode_image(image)
+            encoded = time.perf_counter()
+            generator.generate(image, image_embedding=embedding)
+            note(name, encoded - start, time.perf_counter() - encoded)
     timings = {
-        name: Timing(statistics.median(s), min(s), max(s), len(s))
-        for name, s in {**seconds, **totals}.items()
+        name: Timing(statistics.median(s), min(s), max(s), len(s)) for name, s in seconds.items()
     }
     candidates = 3 * options.points_per_side**2
     print(
-        f"\n## SAM ViT-B, {_SIDE} x {_SIDE}, {options.points_per_side}^2 points, "
-        f"Nexus in {options.dtype}\n\n"
+        f"\n## SAM ViT-B, {_SIDE} x {_SIDE}, {options.points_per_side}^2 points\n\n"
         f"{agreement['passed']} of {candidates} candidates pass before suppression; "
         f"{agreement['masks']} masks on both sides, least IoU {agreement['least_iou']:.4f}\n"
     )
@@ -122,6 +114,12 @@ def against_transformers(options: argparse.Namespace) -> dict[str, Any]:
         spread = f"{timing.fastest:.2f} to {timing.slowest:.2f}"
         print(f"| {name} | {timing.median:.2f} | {spread} | {base.median / timing.median:.2f}x |")
     return {**agreement, **{name: timing.as_dict() for name, timing in timings.items()}}
+
+
+def in_format(model: SAM, dtype: str) -> SAM:
+    """Return a model in a number format; a copy, but for the one it is in."""
+    wanted = getattr(torch, dtype)
+    return model if next(model.parameters()).dtype == wanted else copy.deepcopy(model).to(wanted)
 
 
 def equal_models() -> tuple[Any, Any, SAM]:

@@ -32,7 +32,10 @@ _HELP_WORKERS = (
     "Processes that generate. If not given, as many as there are cores, 4 at most; 1 on a GPU."
 )
 _HELP_THREADS = "Threads in each process; 1 if not given."
-_HELP_RAY = "Generate on a Ray cluster at this address; 'local' starts one on this machine."
+_HELP_RAY = (
+    "Generate on the Ray cluster at this address; without an address, as the last option or before "
+    "another, on one started on this machine."
+)
 
 # More may not fit into memory beside each other; whoever has it can ask for them.
 _MOST_WORKERS = 4
@@ -57,7 +60,7 @@ _Category = Annotated[str, typer.Option("--category", metavar="NAME", help=_HELP
 _Pictures = Annotated[str, typer.Option("--pictures", metavar="HOW", help=_HELP_PICTURES)]
 _Workers = Annotated[int | None, typer.Option("--workers", metavar="N", min=1, help=_HELP_WORKERS)]
 _Threads = Annotated[int, typer.Option("--threads", metavar="N", min=1, help=_HELP_THREADS)]
-_Ray = Annotated[str | None, typer.Option("--ray", metavar="ADDRESS", help=_HELP_RAY)]
+_Ray = Annotated[str | None, typer.Option("--ray", metavar="[ADDRESS]", help=_HELP_RAY)]
 _Checkpoint = Annotated[
     Path | None, typer.Option("--checkpoint", metavar="FILE", help=_HELP_CHECKPOINT)
 ]

@@ -20,8 +20,8 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
@@ -47,21 +47,46 @@ NEXUS_DEBUG=1 shows where an error comes from. NEXUS_HOME is where weights are k
 
 @dataclass(frozen=True)
 class _Verb:
-    """Where a verb's function is, and what the list of verbs says about it."""
+    """Where a verb's function is, and what the list of verbs says about it.
+
+    Attributes:
+        module: The file.
+        function: The verb.
+        summary: Its line in the list.
+        bare: What an option means that is given without a value.
+    """
 
     module: str
     function: str
     summary: str
+    bare: Mapping[str, str] = field(default_factory=dict)
+
+    def completed(self, args: list[str]) -> list[str]:
+        """Return the arguments with the values of options given without one."""
+        full = []
+        for index, arg in enumerate(args):
+            full.append(arg)
+            is_last = index + 1 == len(args)
+            if arg in self.bare and (is_last or args[index + 1].startswith("--")):
+                full.append(self.bare[arg])
+        return full
 
 
 _VERBS = {
     "segment": _Verb("nexus.cli.segment", "segment", "Segment objects in images, by box or point."),
     "generate": _Verb(
-        "nexus.cli.generate", "generate", "Find all masks in images and write a dataset of them."
+        "nexus.cli.generate",
+        "generate",
+        "Find all masks in images and write a dataset of them.",
+        {"--ray": "local"},
     ),
     "track": _Verb(
         "nexus.cli.track", "track", "Track objects through a video, by box, point or mask."
     ),
+    "evaluate": _Verb(
+        "nexus.cli.evaluate", "evaluate", "Evaluate a model on a dataset, or compare two such runs."
+    ),
+    "train": _Verb("nexus.cli.train", "train", "Fine-tune a model on labelled images."),
     "models": _Verb("nexus.cli.models", "models", "List the models and which are on this machine."),
 }
 
@@ -78,8 +103,11 @@ class _Verbs(typer.core.TyperGroup):
         verb = _VERBS.get(cmd_name)
         if verb is None:
             return None
+        found = getattr(importlib.import_module(verb.module), verb.function)
+        if isinstance(found, typer.Typer):  # a verb with verbs of its own
+            return typer.main.get_command(found)
         one = typer.Typer(add_completion=False, rich_markup_mode=None)
-        one.command(name=cmd_name)(getattr(importlib.import_module(verb.module), verb.function))
+        one.command(name=cmd_name)(found)
         return typer.main.get_command(one)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -90,7 +118,7 @@ class _Verbs(typer.core.TyperGroup):
                 f"expected a verb among {', '.join(_VERBS)}, got {args[0]!r}"
                 + (f"\nhint: did you mean {near[0]!r}?" if near else "")
             )
-        return super().resolve_command(ctx, args)
+        return super().resolve_command(ctx, [args[0], *_VERBS[args[0]].completed(args[1:])])
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the verbs from the table."""

@@ -56,6 +56,26 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     return _named_tensors(_read_torch(source, head), source)
 
 
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Return the words in the header of a safetensors file; none in any other file.
+
+    Raises:
+        CheckpointError: A damaged safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    source = Path(path)
+    with source.open("rb") as file:
+        head = file.read(9)
+    if head[8:9] != b"{" or head[:1] == b"{":
+        return {}
+    try:
+        with safe_open(source, framework="numpy") as opened:
+            return dict(opened.metadata() or {})
+    except SafetensorError as error:
+        raise _damaged(source) from error
+
+
 def load_strict(
     module: torch.nn.Module, state: Mapping[str, torch.Tensor], *, what: str, source: str
 ) -> None:

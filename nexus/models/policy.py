@@ -47,6 +47,8 @@ class Policy:
             'without_box', or 'always'.
         logit_limit: `low_res_logits` are given clipped to this on both sides; None for no limit.
         mask_threshold: Logits above it are mask.
+        candidates: The weights were trained to answer a single foreground point with several
+            masks; without, one mask is the answer unless more are asked for.
         box_only: The weights were trained on box prompts alone, so that a point prompt is answered
             with a warning and a note on the result.
 
@@ -66,6 +68,7 @@ class Policy:
     padding_point: Literal["without_box", "always"] = "without_box"
     logit_limit: float | None = None
     mask_threshold: float = 0.0
+    candidates: bool = True
     box_only: bool = False
 
     def __post_init__(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,15 +13,18 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from nexus.core.checkpoint import load_strict, read_checkpoint
+from nexus.core.checkpoint import load_strict, read_checkpoint, read_metadata
 from nexus.core.device import resolve_device, resolve_dtype
-from nexus.core.errors import InputError, UnknownModelError
+from nexus.core.errors import CheckpointError, InputError, UnknownModelError
 from nexus.core.hub import fetch
 from nexus.core.hub_folder import fetch_hub_folder
 from nexus.models.frame import with_input_side
 from nexus.models.policy import Policy
 from nexus.models.promptable import PromptableModel
 from nexus.models.registry import CLASS_OF_FAMILY, MODELS, is_hub_id, model_spec, name_of_hub_id
+
+POLICY_KEY = "nexus_policy"
+"""Word in the header of a fine-tuned checkpoint: JSON of what its policy has otherwise."""
 
 
 class PretrainedModel(PromptableModel):
@@ -110,7 +115,7 @@ class PretrainedModel(PromptableModel):
     def _from_file(cls, path: Path, variant: str) -> Self:
         """Load a file that holds a model of the table."""
         state = cls._official(read_checkpoint(path))
-        policy = model_spec(variant).policy
+        policy = policy_of_file(path, model_spec(variant).policy)
         return cls._filled(cls.variants[variant], variant, policy, state, str(path))
 
     @classmethod
@@ -148,3 +153,42 @@ class PretrainedModel(PromptableModel):
                 f"expected a model of {cls.__name__}, got {name!r}, which is one of {right}",
                 hint=f"from nexus.models.cv import {right}; {right}.from_pretrained({name!r})",
             )
+
+
+def policy_of_file(path: Path, policy: Policy) -> Policy:
+    """Return a model's policy with what the header of its checkpoint says otherwise.
+
+    Fine-tuning may teach clicks to a model that knew boxes alone, or another input side.
+
+    Raises:
+        CheckpointError: The header names no such field, or a value it cannot have.
+    """
+    words = read_metadata(path).get(POLICY_KEY)
+    if words is None:
+        return policy
+    try:
+        changes: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in json.loads(words).items()
+        }
+        usual = dataclasses.asdict(policy)
+        if all(_is_alike(value, usual[name]) for name, value in changes.items()):
+            return dataclasses.replace(policy, **changes)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise _other_policy(path, words) from error
+    raise _other_policy(path, words)
+
+
+def _is_alike(value: Any, usual: Any) -> bool:
+    """Tell whether a value can stand where `usual` does: of its type, or no limit."""
+    numbers = (int, float)
+    if type(value) in numbers and (type(usual) in numbers or usual is None):
+        return True
+    return type(value) is type(usual) or (value is None and type(usual) is float)
+
+
+def _other_policy(path: Path, words: str) -> CheckpointError:
+    return CheckpointError(
+        f"expected fields of a Policy as {POLICY_KEY!r} in the header of {str(path)!r}, "
+        f"got {words[:200]!r}",
+    )

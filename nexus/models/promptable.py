@@ -12,6 +12,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +70,18 @@ class Frontend:
         input_side: int | None = None,
         max_pixels: int | None = DEFAULT_MAX_PIXELS,
     ) -> list[ImageEmbedding]:
-        """Encode raw images in one batch."""
+        """Encode raw images in one batch, for good: nothing is learnt through it."""
+        with torch.no_grad():
+            return self.embed(encoder, images, input_side, max_pixels)
+
+    def embed(
+        self,
+        encoder: ImageEncoder,
+        images: Sequence[ImageLike],
+        input_side: int | None = None,
+        max_pixels: int | None = DEFAULT_MAX_PIXELS,
+    ) -> list[ImageEmbedding]:
+        """Encode raw images in one batch; gradients of the features reach the weights."""
         policy = with_input_side(self.policy, input_side)
         weight = next(encoder.parameters())
         frames, geometries = [], []
@@ -77,8 +89,7 @@ class Frontend:
             frame, geometry = image_to_frame(load_image(image, max_pixels=max_pixels), policy)
             frames.append(frame)
             geometries.append(geometry)
-        with torch.no_grad():
-            maps = self.features(encoder, torch.stack(frames).to(weight.device, weight.dtype))
+        maps = self.features(encoder, torch.stack(frames).to(weight.device, weight.dtype))
         fingerprint = self.fingerprint(encoder)
         return [
             ImageEmbedding(
@@ -127,11 +138,47 @@ class PromptableModel(nn.Module):
         """Return the position code of a feature grid, (1, C, gh, gw)."""
         raise NexusError(f"expected a model that decodes prompts, got {type(self).__name__}")
 
+    def decode_maps(
+        self,
+        maps: Sequence[Tensor],
+        input_side: int,
+        image_pe: Tensor,
+        prompts: FramePrompts,
+        several: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Decode P prompts in the model frame, each on the features of an image of its own.
+
+        Args:
+            maps: (P, C, gh, gw) features, then finer maps where there are any; each may be
+                (1, ...) for one image that all prompts share.
+            input_side: Side of the model frame, pixels.
+            image_pe: (1, C, gh, gw), as `image_positions` gives it.
+            prompts: In the model frame, alike in length and kind.
+            several: The M candidates, or one mask.
+
+        Returns:
+            Logits (P, M, 4 gh, 4 gw) and scores (P, M).
+        """
+        raise NexusError(f"expected a model that decodes prompts, got {type(self).__name__}")
+
     def decode(
         self, embedding: ImageEmbedding, image_pe: Tensor, prompts: FramePrompts, several: bool
     ) -> tuple[Tensor, Tensor]:
-        """Decode prompts in the model frame: logits (P, M, 4 gh, 4 gw) and scores (P, M)."""
-        raise NexusError(f"expected a model that decodes prompts, got {type(self).__name__}")
+        """Decode prompts on one image; results as in `decode_maps`."""
+        maps = [m.unsqueeze(0) for m in (embedding.features, *embedding.high_res_features)]
+        return self.decode_maps(maps, embedding.geometry.input_side, image_pe, prompts, several)
+
+    def forward(
+        self,
+        images: Sequence[ImageLike] | Sequence[ImageEmbedding] | Tensor,
+        prompts: Any,
+        multimask_output: bool | None = None,
+        return_scores: bool = False,
+    ) -> Any:
+        """Draw masks to learn from, with gradients; see `nexus.models.forward.forward_images`."""
+        from nexus.models.forward import forward_images
+
+        return forward_images(self, images, prompts, multimask_output, return_scores)
 
     @property
     def variant(self) -> str:
@@ -265,7 +312,9 @@ class PromptableModel(nn.Module):
         parsed = self._parse(prompts, image_embedding)
         groups: dict[tuple[int, bool, bool], list[int]] = {}
         for index, prompt in enumerate(parsed):
-            several = is_ambiguous(prompt) if multimask_output is None else multimask_output
+            several = (
+                is_ambiguous(prompt, self.policy) if multimask_output is None else multimask_output
+            )
             key = (token_count(prompt, self.policy), prompt.mask is not None, bool(several))
             groups.setdefault(key, []).append(index)
         results: dict[int, Masks] = {}
@@ -330,7 +379,7 @@ class PromptableModel(nn.Module):
         """Answer prompts that can share a batch."""
         gh, gw = _grid(embedding)
         frame = prompts_to_frame(prompts, embedding.geometry, (4 * gh, 4 * gw), self.policy)
-        logits, scores = self.decode(embedding, image_pe, _to_device(frame, self.device), several)
+        logits, scores = self.decode(embedding, image_pe, to_device(frame, self.device), several)
         logits, scores = logits.float(), scores.float()
         limit = self.policy.logit_limit
         given = logits if limit is None else logits.clamp(-limit, limit)
@@ -355,10 +404,11 @@ class PromptableModel(nn.Module):
         return (note,)
 
 
-def is_ambiguous(prompt: Prompt) -> bool:
-    """Tell whether a prompt is a single foreground point alone."""
+def is_ambiguous(prompt: Prompt, policy: Policy) -> bool:
+    """Tell whether a prompt is a single foreground point alone, and candidates were trained."""
     return (
-        prompt.box is None
+        policy.candidates
+        and prompt.box is None
         and prompt.mask is None
         and prompt.labels is not None
         and prompt.labels.tolist() == [1]
@@ -374,7 +424,8 @@ def _row(features: Tensor, index: int) -> Tensor:
     return features[0] if len(features) == 1 else features[index].clone()
 
 
-def _to_device(prompts: FramePrompts, device: torch.device) -> FramePrompts:
+def to_device(prompts: FramePrompts, device: torch.device) -> FramePrompts:
+    """Return prompts on `device`."""
     return dataclasses.replace(
         prompts,
         point_coords=prompts.point_coords.to(device),

@@ -40,10 +40,14 @@ class ConvNorm(nn.Module):
         self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.bn.training:
+        if self.bn.training or not self.is_plain():
             return self.bn(self.c(x))
         weight, bias = self.folded()
         return self.c._conv_forward(x, weight, bias)
+
+    def is_plain(self) -> bool:
+        """Return whether the convolution is its weight alone, nothing stands in for it."""
+        return type(self.c) is nn.Conv2d
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Return weight and bias of the one convolution this amounts to outside training."""

@@ -70,7 +70,9 @@ def predict_images(
     for index, each in enumerate(parsed):
         for place, prompt in enumerate(each):
             _check_within(index, place, prompt, image_embeddings[index])
-            several = is_ambiguous(prompt) if multimask_output is None else multimask_output
+            several = (
+                is_ambiguous(prompt, model.policy) if multimask_output is None else multimask_output
+            )
             key = (token_count(prompt, model.policy), prompt.mask is not None, bool(several))
             groups.setdefault(key, []).append((index, place, prompt))
     results: list[list[Any]] = [[None] * len(each) for each in parsed]

@@ -229,3 +229,12 @@ def test_a_reader_that_leaves_early_causes_no_message() -> None:
 
     assert message == ""
     assert process.returncode == 141
+
+
+def test_an_option_may_stand_without_its_value() -> None:
+    """`--ray` at the end or before another option means a cluster here; with an address, that."""
+    completed = cli._VERBS["generate"].completed
+
+    assert completed(["in", "--ray"]) == ["in", "--ray", "local"]
+    assert completed(["--ray", "--workers", "2"]) == ["--ray", "local", "--workers", "2"]
+    assert completed(["--ray", "ray://a:1", "in"]) == ["--ray", "ray://a:1", "in"]

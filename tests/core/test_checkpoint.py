@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nexus.core.checkpoint import load_strict, read_checkpoint
+from nexus.core.checkpoint import load_strict, read_checkpoint, read_metadata
 from nexus.core.errors import CheckpointError, WeightsNotFoundError
 
 _STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
@@ -57,6 +57,19 @@ def test_safetensors_by_content(tmp_path: Path) -> None:
         assert {k: v.tolist() for k, v in state.items()} == {
             k: v.tolist() for k, v in _STATE.items()
         }
+
+
+def test_words_in_the_head(tmp_path: Path, path: Path) -> None:
+    """The head of a safetensors file has words; other files have none, and damage is named."""
+    worded = tmp_path / "weights.bin"
+    save_file(_STATE, worded, metadata={"maker": "somebody"})
+    torch.save(_STATE, path)
+
+    assert read_metadata(worded) == {"maker": "somebody"}
+    assert read_metadata(path) == {}
+    worded.write_bytes(worded.read_bytes()[:60])
+    with pytest.raises(CheckpointError, match="expected a whole torch or safetensors file"):
+        read_metadata(worded)
 
 
 def test_data_parallel_prefix(path: Path) -> None:

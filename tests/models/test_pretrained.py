@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import nexus.models.registry as registry
 from nexus.core.errors import CheckpointError, InputError, UnknownModelError
@@ -88,3 +89,31 @@ def test_the_checkpoint_of_another_model_is_refused(checkpoint: Path) -> None:
         EdgeTAM.from_checkpoint(checkpoint, variant="edgetam", device="cpu")
 
     assert "hint: this is the checkpoint of another model" in str(error.value)
+
+
+def test_a_checkpoint_may_say_what_its_policy_has_otherwise(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    """Words in the head of a safetensors file replace fields of the table's policy."""
+    path = tmp_path / "tuned.safetensors"
+    words = '{"box_only": true, "logit_limit": null, "input_side": 512}'
+    save_file(tiny_sam2(3).state_dict(), path, metadata={"nexus_policy": words})
+
+    policy = SAM2.from_checkpoint(path, variant="sam2.1_hiera_tiny", device="cpu").policy
+
+    usual = registry.MODELS["sam2.1_hiera_tiny"].policy
+    assert policy == dataclasses.replace(usual, box_only=True, logit_limit=None, input_side=512)
+
+
+@pytest.mark.parametrize(
+    "words", ['{"box_onyl": true}', '{"box_only": "no"}', '{"resize": "up"}', "[1]", "{"]
+)
+def test_a_policy_that_cannot_be_is_refused(checkpoint: Path, tmp_path: Path, words: str) -> None:
+    """Unknown fields, and values a field cannot have, name the file and the words."""
+    path = tmp_path / "tuned.safetensors"
+    save_file(tiny_sam2(3).state_dict(), path, metadata={"nexus_policy": words})
+
+    with pytest.raises(CheckpointError, match=r"fields of a Policy as 'nexus_policy' .*tuned") as e:
+        SAM2.from_checkpoint(path, variant="sam2.1_hiera_tiny", device="cpu")
+
+    assert words in e.value.message

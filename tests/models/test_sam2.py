@@ -225,7 +225,7 @@ def test_the_model_can_be_copied_and_pickled(sam2: SAM2, embedding: ImageEmbeddi
     for model in (copy.deepcopy(sam2), pickle.loads(pickle.dumps(sam2))):
         again = model.predict_with_embedding(embedding, (30, 20))
 
-        assert model.frontend.fine is model.sam_mask_decoder.conv_s0
+        assert model.frontend.decoder is model.sam_mask_decoder
         assert np.array_equal(
             again.low_res_logits, sam2.predict_with_embedding(embedding, (30, 20)).low_res_logits
         )

@@ -187,7 +187,7 @@ def test_the_policy_table_is_true() -> None:
             if not row[column].startswith(_in_words(value)):
                 wrong.append(f"{name}.{field}: {value!r}, documented {row[column]!r}")
 
-    assert len(rows) == 8
+    assert len(rows) == 9
     assert wrong == []
 
 

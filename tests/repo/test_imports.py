@@ -21,6 +21,7 @@ HEAVY = ("torch", "numpy", "PIL", "huggingface_hub", "transformers")
 IMPORT_NAMES = {
     "pillow": "PIL",
     "huggingface-hub": "huggingface_hub",
+    "pyyaml": "yaml",
     "typing-extensions": "typing_extensions",
 }
 

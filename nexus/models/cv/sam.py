@@ -8,7 +8,7 @@ Follows "Segment Anything" (arXiv 2304.02643) and the official segment-anything 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +19,6 @@ from typing_extensions import Self
 from nexus.core.checkpoint import read_checkpoint
 from nexus.core.errors import CheckpointError
 from nexus.core.hub_folder import weights_in
-from nexus.core.types import ImageEmbedding
 from nexus.models.frame import FramePrompts, with_input_side
 from nexus.models.policy import SAM_POLICY, Policy
 from nexus.models.pretrained import PretrainedModel
@@ -100,17 +99,19 @@ class SAM(PretrainedModel):
         """Return the position code of a feature grid, (1, C, gh, gw)."""
         return self.prompt_encoder.dense_positions(grid_hw)
 
-    def decode(
-        self, embedding: ImageEmbedding, image_pe: Tensor, prompts: FramePrompts, several: bool
+    def decode_maps(
+        self,
+        maps: Sequence[Tensor],
+        input_side: int,
+        image_pe: Tensor,
+        prompts: FramePrompts,
+        several: bool,
     ) -> tuple[Tensor, Tensor]:
-        """Decode prompts in the model frame: logits (P, M, 4 gh, 4 gw) and scores (P, M)."""
+        """Decode P prompts in the model frame, each on the features of an image of its own."""
         sparse, dense = self.prompt_encoder(
-            prompts.point_coords,
-            prompts.point_labels,
-            prompts.mask_input,
-            embedding.geometry.input_side,
+            prompts.point_coords, prompts.point_labels, prompts.mask_input, input_side
         )
-        features = embedding.features.unsqueeze(0).to(sparse.dtype)
+        features = maps[0].to(sparse.dtype)
         return self.mask_decoder(features, image_pe, sparse, dense, several)
 
     @classmethod

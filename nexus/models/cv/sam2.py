@@ -111,24 +111,25 @@ class SAM2Frontend(Frontend):
     """SAM 2's way into the encoder: the finer maps are brought to the decoder's width at once.
 
     Attributes:
-        fine: The decoder's projection of the map at stride 4.
-        middle: And of that at stride 8.
+        decoder: What projects the maps at strides 4 and 8. It is asked each time, so that layers
+            put in place of its own, such as LoRA's, are used.
     """
 
-    fine: nn.Conv2d
-    middle: nn.Conv2d
+    decoder: ObjectMaskDecoder
 
     def features(self, encoder: ImageEncoder, batch: Tensor) -> tuple[Tensor, ...]:
         """Return features without the no-memory embedding, then the maps at strides 4 and 8."""
         pyramid = cast(PyramidEncoder, encoder)
         stages, neck = pyramid.stages(batch), pyramid.neck
-        fine = in_turn(stages[0], neck.lateral(0), self.fine)
-        middle = in_turn(stages[1], neck.lateral(1), self.middle)
+        fine = in_turn(stages[0], neck.lateral(0), self.decoder.conv_s0)
+        middle = in_turn(stages[1], neck.lateral(1), self.decoder.conv_s1)
         return neck(stages), fine, middle
 
     def fingerprint(self, encoder: nn.Module) -> str:
         """Return a digest of the encoder's and the two projections' weights and of the policy."""
-        return super().fingerprint(nn.ModuleList([encoder, self.fine, self.middle]))
+        return super().fingerprint(
+            nn.ModuleList([encoder, self.decoder.conv_s0, self.decoder.conv_s1])
+        )
 
 
 class SAM2(TrackingModel):
@@ -156,7 +157,7 @@ class SAM2(TrackingModel):
         decoder = ObjectMaskDecoder(dim, hidden=config.hidden)
         super().__init__(
             PyramidEncoder(trunk, config.trunk.stage_widths, dim),
-            SAM2Frontend(variant, policy, decoder.conv_s0, decoder.conv_s1),
+            SAM2Frontend(variant, policy, decoder),
         )
         self.sam_prompt_encoder = PromptEncoder(dim)
         self.sam_mask_decoder = decoder
@@ -186,25 +187,28 @@ class SAM2(TrackingModel):
         """Return the position code of a feature grid, (1, C, gh, gw)."""
         return self.sam_prompt_encoder.dense_positions(grid_hw)
 
-    def decode(
-        self, embedding: ImageEmbedding, image_pe: Tensor, prompts: FramePrompts, several: bool
+    def decode_maps(
+        self,
+        maps: Sequence[Tensor],
+        input_side: int,
+        image_pe: Tensor,
+        prompts: FramePrompts,
+        several: bool,
     ) -> tuple[Tensor, Tensor]:
-        """Decode prompts in the model frame: logits (P, M, 4 gh, 4 gw) and scores (P, M)."""
+        """Decode P prompts in the model frame, each on the features of an image of its own."""
         embedded = self.sam_prompt_encoder(
-            prompts.point_coords,
-            prompts.point_labels,
-            prompts.mask_input,
-            embedding.geometry.input_side,
+            prompts.point_coords, prompts.point_labels, prompts.mask_input, input_side
         )
         dtype = self.no_mem_embed.dtype
-        fine, middle = (m.unsqueeze(0).to(dtype) for m in embedding.high_res_features)
+        features, fine, middle = (m.to(dtype) for m in maps)
         decoded = self.sam_mask_decoder.decode_objects(
-            embedding.features.unsqueeze(0).to(dtype) + self.no_mem_embed.view(1, -1, 1, 1),
+            features + self.no_mem_embed.view(1, -1, 1, 1),
             image_pe,
             embedded,
             self.sam_mask_decoder.arrange(fine, middle),
             several,
-            self.config.stability,
+            # In training the single mask must learn, also where a candidate would stand in for it.
+            None if self.training else self.config.stability,
         )
         return decoded.low_res_logits, decoded.iou_scores
 
@@ -296,8 +300,8 @@ class SAM2(TrackingModel):
         if mask is not None:
             mask = mask.clamp(-_PREVIOUS_LOGIT_LIMIT, _PREVIOUS_LOGIT_LIMIT)
         several = points <= 1 if several is None else several
-        decoded = self._decode_prompts(frame, features, prompts, mask, several)
-        return self._chosen(decoded)
+        decoded = self.decode_prompts(frame, features, prompts, mask, several)
+        return self.chosen(decoded)
 
     @torch.no_grad()
     def adopt_masks(self, frame: FrameFeatures, masks: Tensor) -> ObjectOutputs:
@@ -318,9 +322,9 @@ class SAM2(TrackingModel):
         prompts = _no_prompts(K, self.device)
         mask_input = self.mask_downsample(full.to(self.no_mem_embed.dtype))
         # The pointer comes from features that carry neither memory nor its absence.
-        decoded = self._decode_prompts(frame, frame.features, prompts, mask_input, False)
+        decoded = self.decode_prompts(frame, frame.features, prompts, mask_input, False)
         present = full.flatten(1).any(1, keepdim=True)  # (K, 1)
-        pointer = self._chosen(decoded).object_pointer
+        pointer = self.chosen(decoded).object_pointer
         return ObjectOutputs(
             low.squeeze(1),
             low.new_ones(K),
@@ -355,8 +359,8 @@ class SAM2(TrackingModel):
         if self.config.binarize_clicks and bool(prompted.any()):
             full = torch.where(prompted, (full > 0).float(), full.sigmoid())
         else:
-            full = full.sigmoid_()
-        full = full.mul_(2 * _MASK_LOGIT).sub_(_MASK_LOGIT)
+            full = full.sigmoid()
+        full = full.mul(2 * _MASK_LOGIT).sub_(_MASK_LOGIT)
         memory = self.memory_encoder(frame.features, full.to(dtype))  # (K, M, gh, gw)
         if self.config.marks_occlusion:
             absent = (object_score_logits.to(self.device) <= 0).to(dtype)[..., None, None]
@@ -365,7 +369,7 @@ class SAM2(TrackingModel):
             return self.spatial_perceiver(memory)
         return memory.flatten(2).transpose(1, 2).contiguous()
 
-    def _decode_prompts(
+    def decode_prompts(
         self,
         frame: FrameFeatures,
         features: Tensor,
@@ -373,6 +377,15 @@ class SAM2(TrackingModel):
         mask_input: Tensor | None,
         several: bool,
     ) -> DecodedObjects:
+        """Answer prompts on a frame: all candidates, with gradients where they are wanted.
+
+        Args:
+            frame: The frame.
+            features: (n, C, gh, gw) conditioned on each object's memories.
+            prompts: Of n objects.
+            mask_input: (n, 1, 4 gh, 4 gw) logits, or None.
+            several: The M candidates, or the single mask.
+        """
         embedded = self.sam_prompt_encoder(
             prompts.point_coords, prompts.point_labels, mask_input, frame.geometry.input_side
         )
@@ -380,7 +393,7 @@ class SAM2(TrackingModel):
             features, frame.image_pe, embedded, frame.fine_pixels, several, self.config.stability
         )
 
-    def _chosen(self, decoded: DecodedObjects) -> ObjectOutputs:
+    def chosen(self, decoded: DecodedObjects) -> ObjectOutputs:
         """Take each object's best candidate, and account for objects that are not there."""
         chosen = decoded.iou_scores.argmax(-1)  # (K,)
         each = torch.arange(len(chosen), device=chosen.device)

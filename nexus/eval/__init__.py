@@ -1,0 +1,1 @@
+"""Measuring models: metrics, protocols, runs over datasets and their reports."""

@@ -1,0 +1,204 @@
+"""Boxes of a detector as prompts, and the average precision of the masks they give.
+
+This is how zero-shot instance segmentation is reported for SAM (arXiv 2304.02643, section 7.4): the
+boxes, their categories and their scores come from a detector; the model only turns each box into a
+mask; pycocotools scores the masks against the annotations of the set.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nexus.core.errors import InputError, NexusWarning
+from nexus.core.types import Prompt
+from nexus.eval.metrics import coco_scores
+from nexus.eval.protocols import Scene
+from nexus.ops.rle import encode_rle
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One box of a detector.
+
+    Attributes:
+        box_xyxy: In pixels of the original image.
+        category_id: As the annotations number categories.
+        score: How sure the detector is.
+    """
+
+    box_xyxy: tuple[float, float, float, float]
+    category_id: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The boxes of a set and the annotations they are scored against.
+
+    Attributes:
+        annotations: The COCO annotation file.
+        image_ids: By file name, as the annotations have it.
+        by_image: By id of the image.
+    """
+
+    annotations: Path
+    image_ids: Mapping[str, int]
+    by_image: Mapping[int, Sequence[Detection]]
+
+    def of(self, name: str) -> tuple[Detection, ...]:
+        """Return the boxes of an image, in the order of the file.
+
+        Raises:
+            InputError: The annotations have no such image.
+        """
+        return tuple(self.by_image.get(self.image_id(name), ()))
+
+    def image_id(self, name: str) -> int:
+        """Return the id of an image, by its name or by the last part of it."""
+        for known in (name, Path(name).name):
+            if known in self.image_ids:
+                return self.image_ids[known]
+        raise InputError(
+            f"expected an image of {str(self.annotations)!r}, got {name!r}",
+            hint="the annotations must be those of the dataset and split that are evaluated",
+        )
+
+
+def read_detections(
+    results: str | os.PathLike[str], annotations: str | os.PathLike[str]
+) -> Detections:
+    """Read a COCO results file of boxes.
+
+    Args:
+        results: A JSON list of `image_id`, `category_id`, `bbox` (x, y, width, height), `score`.
+        annotations: The COCO annotation file of the set.
+
+    Raises:
+        InputError: Not such files, or a box of an image the annotations do not have.
+        OSError: A file cannot be read.
+    """
+    source = Path(annotations)
+    document = _json(source, dict, "a COCO annotation file")
+    try:
+        ids = {_file_name(image): int(image["id"]) for image in document["images"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"expected images with file_name and id in {str(source)!r}, got none"
+        ) from error
+    known = set(ids.values())
+    found: dict[int, list[Detection]] = {}
+    for number, entry in enumerate(_json(Path(results), list, "a COCO results file")):
+        image_id, detection = _detection(entry, f"entry {number} of {os.fspath(results)!r}")
+        if image_id not in known:
+            raise InputError(
+                f"expected boxes of images in {str(source)!r}, got image_id {image_id} in "
+                f"entry {number} of {os.fspath(results)!r}"
+            )
+        found.setdefault(image_id, []).append(detection)
+    return Detections(source, ids, found)
+
+
+def detection_records(
+    scene: Scene, image_id: int, detections: Sequence[Detection]
+) -> list[dict[str, Any]]:
+    """Turn the boxes of an image into COCO results with masks; scores stay the detector's.
+
+    A box without area, which a detector may well give, has an empty mask.
+    """
+    size_hw = scene.embedding.original_size_hw
+    usable = [i for i, each in enumerate(detections) if _has_area(each, size_hw)]
+    answers = scene.answer([Prompt(box=detections[i].box_xyxy) for i in usable])
+    masks = dict(zip(usable, answers, strict=True))
+    nothing = encode_rle(np.zeros(size_hw, np.bool_))
+    return [
+        {
+            "image_id": image_id,
+            "category_id": detection.category_id,
+            "score": detection.score,
+            "segmentation": encode_rle(masks[i].best) if i in masks else nothing,
+        }
+        for i, detection in enumerate(detections)
+    ]
+
+
+def score_detections(
+    detections: Detections, image_ids: Iterable[int], records: Sequence[Mapping[str, Any]]
+) -> dict[str, float | None]:
+    """Return COCO's twelve figures of mask AP and AR over some images, through pycocotools.
+
+    Of LVIS, whose images are annotated for some categories each, COCO's rules would give wrong
+    figures; there are none then, and a warning.
+
+    Args:
+        detections: What the records were made from.
+        image_ids: The images that count, with or without records.
+        records: COCO results with masks.
+
+    Returns:
+        `ap`, `ap50`, ...; None where no object of that size is annotated.
+
+    Raises:
+        InputError: A record of a category that the annotations do not have.
+        MissingDependencyError: pycocotools is not installed.
+    """
+    document = _json(detections.annotations, dict, "a COCO annotation file")
+    if any("neg_category_ids" in image for image in document["images"]):
+        warnings.warn(
+            "no average precision: the annotations are those of LVIS, and only its own code "
+            "scores them as published; it reads detections.json",
+            NexusWarning,
+            stacklevel=2,
+        )
+        return {}
+    wanted = set(image_ids)
+    part = {
+        "images": [each for each in document["images"] if each["id"] in wanted],
+        "annotations": [each for each in document["annotations"] if each["image_id"] in wanted],
+        "categories": document["categories"],
+    }
+    return asdict(coco_scores(part, records))
+
+
+def _has_area(detection: Detection, size_hw: tuple[int, int]) -> bool:
+    x0, y0, x1, y1 = np.array(detection.box_xyxy, np.float32).tolist()  # a prompt's precision
+    height, width = size_hw
+    return bool(x1 > max(x0, 0) and y1 > max(y0, 0) and x0 < width and y0 < height)
+
+
+def _file_name(image: Mapping[str, Any]) -> str:
+    """Return the name of an image; LVIS gives none, but an address that ends in it."""
+    name = image.get("file_name")
+    return str(name) if name else "/".join(str(image["coco_url"]).split("/")[-2:])
+
+
+def _detection(entry: Any, where: str) -> tuple[int, Detection]:
+    try:
+        x, y, width, height = (float(value) for value in entry["bbox"])
+        numbers = np.array([x, y, x + width, y + height, entry["score"]], np.float32)
+        image_id, category_id = int(entry["image_id"]), int(entry["category_id"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"expected image_id, category_id, bbox and score in {where}, got {entry!r:.80}"
+        ) from error
+    if not np.isfinite(numbers).all():
+        raise InputError(f"expected finite numbers in {where}, got {entry!r:.80}")
+    box = (x, y, x + width, y + height)
+    return image_id, Detection(box, category_id, float(entry["score"]))
+
+
+def _json(path: Path, kind: type, what: str) -> Any:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"expected {what}, got {str(path)!r}: {error}") from error
+    if not isinstance(value, kind):
+        raise InputError(f"expected {what} at {str(path)!r}, got a JSON {type(value).__name__}")
+    return value

@@ -1,0 +1,253 @@
+"""Average precision and recall of masks or boxes with scores, through pycocotools' COCOeval."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nexus.core.errors import InputError, MissingDependencyError
+from nexus.data.labelled import Truth
+from nexus.ops.rle import encode_rle, rle_area
+
+Kind = Literal["mask", "box"]
+_IOU_TYPE = {"mask": "segm", "box": "bbox"}
+_NO_CATEGORY = "object"
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """One object a model found in an image.
+
+    Attributes:
+        score: How sure it is; only the order matters.
+        mask: Bool (H, W); needed for the AP of masks.
+        box_xyxy: Right and bottom edges exclusive; needed for the AP of boxes.
+        category: Name of its class, as the truths name theirs; None where there are no classes.
+    """
+
+    score: float
+    mask: NDArray[np.bool_] | None = None
+    box_xyxy: tuple[float, float, float, float] | None = None
+    category: str | None = None
+
+
+@dataclass(frozen=True)
+class DetectionScores:
+    """The twelve numbers of a COCO table; None where no object is of that size.
+
+    `ap` is the mean over the IoU thresholds 0.5, 0.55 to 0.95 and over categories. An object is
+    small below 32^2 pixels and large above 96^2.
+
+    Attributes:
+        ap: Average precision.
+        ap50: At the threshold 0.5.
+        ap75: At the threshold 0.75.
+        ap_small: Of small objects.
+        ap_medium: Of medium ones.
+        ap_large: Of large ones.
+        ar1: Average recall with one detection an image and category.
+        ar10: With ten.
+        ar100: With a hundred.
+        ar_small: Of small objects, with a hundred.
+        ar_medium: Of medium ones.
+        ar_large: Of large ones.
+    """
+
+    ap: float | None
+    ap50: float | None
+    ap75: float | None
+    ap_small: float | None
+    ap_medium: float | None
+    ap_large: float | None
+    ar1: float | None
+    ar10: float | None
+    ar100: float | None
+    ar_small: float | None
+    ar_medium: float | None
+    ar_large: float | None
+
+
+def average_precision(
+    images: Iterable[tuple[Sequence[Truth], Sequence[Detection]]], kind: Kind = "mask"
+) -> DetectionScores:
+    """Return AP and AR of detections against the objects of labelled images.
+
+    Masks are kept as run lengths, so that the images may come one at a time. The size of an object
+    is the area of its mask; COCO's own files state the area of its polygons, which differs a
+    little, so for AP by size exactly as published use `coco_scores`.
+
+    Args:
+        images: For each image, its true objects and what was found. An object to ignore is a crowd
+            to COCO: detections on it count for nothing.
+        kind: Compare masks, or boxes.
+
+    Raises:
+        InputError: No object, a detection without what is compared, a score that is not a number,
+            or masks of different sizes in one image.
+        MissingDependencyError: pycocotools is not installed.
+    """
+    _check_kind(kind)
+    categories: dict[str, int] = {}
+    truths: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
+    count = 0
+    for count, (objects, detections) in enumerate(images, 1):
+        _check_sizes(objects, detections, kind)
+        for record in (_truth_record(truth, kind) for truth in objects):
+            truths.append(_numbered(record, len(truths) + 1, count, categories))
+        for record in (_found_record(detection, kind) for detection in detections):
+            found.append(_numbered(record, len(found) + 1, count, categories))
+    if not truths:
+        raise InputError(f"expected at least one true object, got none in {count} images")
+    # COCO asks for sizes to draw polygons; run lengths bring their own.
+    shared = {
+        "images": [{"id": index, "height": 0, "width": 0} for index in range(1, count + 1)],
+        "categories": [{"id": number, "name": name} for name, number in categories.items()],
+    }
+    ground_truth = _index({**shared, "annotations": truths})
+    return _evaluate(ground_truth, _index({**shared, "annotations": found}), kind)
+
+
+def coco_scores(
+    ground_truth: str | os.PathLike[str] | Mapping[str, Any],
+    results: Sequence[Mapping[str, Any]],
+    kind: Kind = "mask",
+) -> DetectionScores:
+    """Return AP and AR of COCO results against a COCO instances file, as published.
+
+    Args:
+        ground_truth: The JSON file, or its content.
+        results: Records with `image_id`, `category_id`, `score` and `segmentation` (RLE) or `bbox`
+            (x, y, width, height).
+        kind: Compare masks, or boxes.
+
+    Raises:
+        InputError: A file that is not there, records without a key, or ids that the file does not
+            have.
+        MissingDependencyError: pycocotools is not installed.
+    """
+    _check_kind(kind)
+    if isinstance(ground_truth, Mapping):
+        truth = _index(dict(ground_truth))
+    else:
+        import json
+
+        path = Path(ground_truth)
+        if not path.is_file():
+            raise InputError(f"expected a COCO instances file, got no file at {path}")
+        truth = _index(json.loads(path.read_text("utf-8")))
+    needed = ("image_id", "category_id", "score", "segmentation" if kind == "mask" else "bbox")
+    for record in results:
+        missing = [key for key in needed if key not in record]
+        if missing:
+            raise InputError(
+                f"expected results with {', '.join(needed)}, got one without {', '.join(missing)}"
+            )
+    unknown = {record["image_id"] for record in results} - set(truth.getImgIds())
+    if unknown:
+        raise InputError(
+            "expected results for images of the ground truth, "
+            f"got one for image_id {min(unknown, key=str)}",
+            hint="are the results those of another split?",
+        )
+    found = [
+        {**_sized(record, kind), "id": index, "iscrowd": 0}
+        for index, record in enumerate(results, 1)
+    ]
+    dataset = {key: truth.dataset[key] for key in ("images", "categories")}
+    return _evaluate(truth, _index({**dataset, "annotations": found}), kind)
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in _IOU_TYPE:
+        raise InputError(f"expected a kind of {' or '.join(_IOU_TYPE)}, got {kind!r}")
+
+
+def _check_sizes(objects: Sequence[Truth], detections: Sequence[Detection], kind: Kind) -> None:
+    if kind == "box":
+        return
+    sizes = {truth.mask.shape for truth in objects}
+    sizes |= {found.mask.shape for found in detections if found.mask is not None}
+    if len(sizes) > 1:
+        raise InputError(f"expected masks of one size in an image, got {sorted(sizes)}")
+
+
+def _truth_record(truth: Truth, kind: Kind) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "category": truth.category,
+        "bbox": _xywh(truth.box_xyxy),
+        "area": float(np.count_nonzero(truth.mask)),
+        "iscrowd": int(truth.ignore),
+        "ignore": int(truth.ignore),
+    }
+    return {**record, "segmentation": encode_rle(truth.mask)} if kind == "mask" else record
+
+
+def _found_record(detection: Detection, kind: Kind) -> dict[str, Any]:
+    compared = detection.mask if kind == "mask" else detection.box_xyxy
+    if compared is None:
+        raise InputError(f"expected every detection to have a {kind}, got one without")
+    score = float(detection.score)
+    if not np.isfinite(score):
+        raise InputError(f"expected a finite score of every detection, got {score}")
+    record: dict[str, Any] = {"category": detection.category, "score": score, "iscrowd": 0}
+    if kind == "mask":
+        return {**record, **_sized({"segmentation": encode_rle(np.asarray(compared))}, kind)}
+    return {**record, **_sized({"bbox": _xywh(compared)}, kind)}
+
+
+def _numbered(
+    record: dict[str, Any], number: int, image: int, categories: dict[str, int]
+) -> dict[str, Any]:
+    name = record.pop("category") or _NO_CATEGORY
+    category = categories.setdefault(name, len(categories) + 1)
+    return {**record, "id": number, "image_id": image, "category_id": category}
+
+
+def _sized(record: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
+    """Return a result with the area COCOeval asks for."""
+    if kind == "box":
+        return {**record, "area": record["bbox"][2] * record["bbox"][3]}
+    return {**record, "area": rle_area(record["segmentation"])}
+
+
+def _xywh(box_xyxy: Any) -> list[float]:
+    left, top, right, bottom = (float(edge) for edge in box_xyxy)
+    return [left, top, right - left, bottom - top]
+
+
+def _index(dataset: dict[str, Any]) -> Any:
+    try:
+        from pycocotools.coco import COCO
+    except ImportError as error:
+        raise MissingDependencyError(
+            "expected the package 'pycocotools' for average precision, got an ImportError",
+            hint="pip install pycocotools",
+        ) from error
+    coco = COCO()
+    coco.dataset = dataset
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    return coco
+
+
+def _evaluate(truth: Any, found: Any, kind: Kind) -> DetectionScores:
+    from pycocotools.cocoeval import COCOeval
+
+    # pycocotools reports by printing, and stdout belongs to results.
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(truth, found, _IOU_TYPE[kind])
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    names = [field.name for field in fields(DetectionScores)]
+    values = [float(value) if value > -1 else None for value in evaluation.stats]
+    return DetectionScores(**dict(zip(names, values, strict=True)))

@@ -1,0 +1,129 @@
+"""How many clicks a mask takes: the measures of interactive segmentation.
+
+Sofiiuk et al., "Reviving Iterative Training with Mask Guidance for Interactive Segmentation" (RITM,
+ICIP 2022), whose evaluation most later work follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nexus.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class ClickCount:
+    """Number of clicks (NoC) over many objects.
+
+    Attributes:
+        threshold: The IoU to reach.
+        max_clicks: What an object counts that did not reach it.
+        mean: Mean clicks of an object.
+        failures: Objects that did not reach the threshold within `max_clicks`.
+        objects: All objects.
+    """
+
+    threshold: float
+    max_clicks: int
+    mean: float
+    failures: int
+    objects: int
+
+
+def clicks_to_reach(ious: Sequence[float], threshold: float, max_clicks: int = 20) -> int:
+    """Return after how many clicks the IoU of one object first is at least a threshold.
+
+    Args:
+        ious: IoU after each click, the first click first.
+        threshold: In (0, 1].
+        max_clicks: How many clicks count; also the result if none of them reaches the threshold.
+
+    Raises:
+        InputError: No IoU, one outside [0, 1], a threshold outside (0, 1], or no click allowed.
+
+    Examples:
+        >>> clicks_to_reach([0.6, 0.88, 0.84, 0.91], 0.85), clicks_to_reach([0.6, 0.7], 0.9)
+        (2, 20)
+    """
+    reached = _reached(ious, threshold, max_clicks)
+    return int(np.argmax(reached)) + 1 if reached.any() else max_clicks
+
+
+def number_of_clicks(
+    curves: Sequence[Sequence[float]], threshold: float, max_clicks: int = 20
+) -> ClickCount:
+    """Return the mean number of clicks over objects: NoC@85 with a threshold of 0.85.
+
+    Args:
+        curves: For each object, its IoU after each click; curves may be of different lengths.
+        threshold: In (0, 1].
+        max_clicks: How many clicks count.
+
+    Raises:
+        InputError: No object, or what `clicks_to_reach` refuses.
+
+    Examples:
+        >>> count = number_of_clicks([[0.6, 0.9], [0.5, 0.7]], 0.85)
+        >>> count.mean, count.failures
+        (11.0, 1)
+    """
+    if not len(curves):
+        raise InputError("expected the curve of at least one object, got none")
+    counts = [clicks_to_reach(curve, threshold, max_clicks) for curve in curves]
+    failures = sum(not _reached(curve, threshold, max_clicks).any() for curve in curves)
+    return ClickCount(threshold, max_clicks, float(np.mean(counts)), failures, len(curves))
+
+
+def iou_per_click(curves: Sequence[Sequence[float]], max_clicks: int = 20) -> NDArray[np.float64]:
+    """Return the mean IoU over objects after each click.
+
+    An object whose clicking stopped early, because nothing was left to correct, keeps its last IoU.
+
+    Args:
+        curves: For each object, its IoU after each click.
+        max_clicks: Length of the result.
+
+    Returns:
+        (max_clicks,) in [0, 1].
+
+    Raises:
+        InputError: No object, an empty curve, an IoU outside [0, 1], or no click allowed.
+
+    Examples:
+        >>> iou_per_click([[0.5, 1.0], [0.7, 0.8, 0.9]], 3).round(2).tolist()
+        [0.6, 0.9, 0.95]
+    """
+    if not len(curves):
+        raise InputError("expected the curve of at least one object, got none")
+    table = np.empty((len(curves), max_clicks))
+    for row, curve in zip(table, curves, strict=True):
+        values = _curve(curve, max_clicks)
+        row[: len(values)] = values
+        row[len(values) :] = values[-1]
+    mean: NDArray[np.float64] = table.mean(0)
+    return mean
+
+
+def _reached(ious: Sequence[float], threshold: float, max_clicks: int) -> NDArray[np.bool_]:
+    if not 0 < threshold <= 1:
+        raise InputError(
+            f"expected a threshold above 0 and at most 1, got {threshold}",
+            hint="NoC@85 is threshold=0.85",
+        )
+    return np.asarray(_curve(ious, max_clicks) >= threshold)
+
+
+def _curve(ious: Sequence[float], max_clicks: int) -> NDArray[np.float64]:
+    if max_clicks < 1:
+        raise InputError(f"expected max_clicks of at least 1, got {max_clicks}")
+    values = np.asarray(ious, np.float64)
+    if values.ndim != 1 or not len(values):
+        raise InputError(f"expected one IoU for each click, got an array of shape {values.shape}")
+    # NaN fails the comparison too, and is refused.
+    if not ((values >= 0) & (values <= 1)).all():
+        raise InputError(f"expected IoUs from 0 to 1, got {values.min()} to {values.max()}")
+    return values[:max_clicks]

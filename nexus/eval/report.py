@@ -1,0 +1,212 @@
+"""The files of an evaluation: a row for each object, the summary, a page to read, pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nexus.core.errors import InputError
+from nexus.core.files import replacing
+from nexus.data.labelled import LabelledImage, LabelledVideo
+from nexus.eval.plots import write_click_curve, write_histograms, write_worst
+from nexus.eval.run import EvaluationResult
+from nexus.eval.summary import METRICS, metrics_of
+
+OBJECTS_FILE = "objects.csv"
+SUMMARY_FILE = "summary.json"
+REPORT_FILE = "report.md"
+DETECTIONS_FILE = "detections.json"
+
+_KEYS = ("set", "image", "group", "object_id", "protocol", "category", "area", "box")
+_DETAILS = ("clicks", "iou_per_click", "frames", "j_per_frame", "f_per_frame", "worst_frame")
+_DIGITS = 6
+
+
+def write_report(
+    out: Path,
+    result: EvaluationResult,
+    sources: Mapping[tuple[str, str], LabelledImage | LabelledVideo],
+) -> list[Path]:
+    """Write all files of an evaluation into a folder; return their paths.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    files = [
+        write_objects(out / OBJECTS_FILE, result.rows),
+        _write_text(out / SUMMARY_FILE, json.dumps(result.summary, indent=2) + "\n"),
+    ]
+    if "detections" in result.summary["results"]:
+        text = json.dumps(result.detections) + "\n"
+        files.append(_write_text(out / DETECTIONS_FILE, text))
+    pictures = []
+    if result.rows:
+        pictures = [
+            write_histograms(out / "histogram.png", result.rows),
+            write_worst(out / "worst.png", result.rows, sources),
+        ]
+        figures = result.summary["results"].get("clicks")
+        if figures is not None:
+            pooled = figures["pooled"]
+            title = f"mean IoU after each click, {pooled['objects']} objects"
+            curve = pooled["iou_per_click"]
+            pictures.append(write_click_curve(out / "clicks.png", curve, title))
+    page = report_page(result.summary, [picture.name for picture in pictures])
+    return [*files, _write_text(out / REPORT_FILE, page), *pictures]
+
+
+def write_objects(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Write a CSV with a row for each object and protocol; return the path.
+
+    Numbers have six decimals, lists are joined by spaces, what is not defined is empty.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    present = {name for row in rows for name in row}
+    columns = [
+        *_KEYS,
+        *metrics_of(rows),
+        *(name for name in _DETAILS if name in present),
+    ]
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(columns)
+        for row in rows:
+            writer.writerow([_cell(row.get(name)) for name in columns])
+    return path
+
+
+def read_objects(path: Path) -> list[dict[str, Any]]:
+    """Read what `write_objects` wrote: keys as text, metrics as numbers or None.
+
+    Raises:
+        InputError: Not such a file.
+        OSError: It cannot be read.
+    """
+    with path.open(encoding="utf-8", newline="") as stream:
+        reader = csv.DictReader(stream)
+        lacking = [name for name in _KEYS if name not in (reader.fieldnames or ())]
+        if lacking:
+            raise InputError(
+                f"expected the columns {', '.join(_KEYS)} in {str(path)!r}, got none named "
+                f"{', '.join(lacking)}"
+            )
+        rows: list[dict[str, Any]] = []
+        for line in reader:
+            row: dict[str, Any] = dict(line)
+            for name in METRICS:
+                if name in row:
+                    row[name] = _number(row[name], name, path, reader.line_num)
+            rows.append(row)
+    return rows
+
+
+def report_page(summary: Mapping[str, Any], pictures: Sequence[str] = ()) -> str:
+    """Return a summary as a page of Markdown."""
+    parts = [f"# Evaluation of {summary['model'].get('variant', summary['model']['class'])}", ""]
+    if summary.get("command"):
+        parts += ["```bash", summary["command"], "```", ""]
+    data = summary["data"]
+    parts.append(f"{data['evaluated']} of {data['images']} images, {data['failed']} failed.")
+    for protocol, figures in summary["results"].items():
+        parts += ["", f"## {protocol}", ""]
+        parts += _detection_table(figures) if "pooled" not in figures else _table(figures)
+    parts += ["", "## Efficiency", "", "| measure | value |", "|---|---|"]
+    parts += [f"| {name} | {text} |" for name, text in _costs(summary["efficiency"])]
+    machine, used = summary["machine"], summary["versions"]
+    parts += [
+        "",
+        f"Medians over images, on {machine['device']}: {machine['processor']}, "
+        f"{machine['cores']} cores, {machine['threads']} threads; "
+        + ", ".join(f"{name} {version}" for name, version in used.items())
+        + f". Weights {summary['model'].get('weights', 'none')}, "
+        f"seed {summary['settings']['seed']}.",
+    ]
+    if summary["failures"]:
+        parts += ["", "## Failed", ""]
+        parts += [f"- `{each['image']}`: {each['message']}" for each in summary["failures"]]
+    parts += [line for name in pictures for line in ("", f"![{Path(name).stem}]({name})")]
+    return "\n".join(parts) + "\n"
+
+
+def _table(figures: Mapping[str, Any]) -> list[str]:
+    """Return a line for each set, and one for all objects."""
+    lines = dict(figures["sets"])
+    lines["all"] = figures["pooled"]
+    if len(lines) == 2:  # one set says nothing that all objects do not
+        lines = {"all": figures["pooled"]}
+    metrics = [name for name in METRICS if name in figures["pooled"]]
+    table = [
+        f"| set | images | objects | {' | '.join(metrics)} |",
+        "|---" * (3 + len(metrics)) + "|",
+    ]
+    for name, line in lines.items():
+        values = [_shown(line.get(metric)) for metric in metrics]
+        cells = [_plain(name), str(line["images"]), str(line["objects"]), *values]
+        table.append(f"| {' | '.join(cells)} |")
+    return table
+
+
+def _detection_table(figures: Mapping[str, float | None]) -> list[str]:
+    if not figures:
+        return ["No average precision by COCO's rules; the masks are in detections.json."]
+    return [
+        f"| {' | '.join(figures)} |",
+        "|---" * len(figures) + "|",
+        f"| {' | '.join(_shown(value) for value in figures.values())} |",
+    ]
+
+
+def _costs(efficiency: Mapping[str, float]) -> list[tuple[str, str]]:
+    names = {
+        "encoder_s": ("encoder, one image", 1e3, "ms"),
+        "decoder_per_prompt_s": ("decoder, one prompt", 1e3, "ms"),
+        "frame_s": ("tracker, one frame", 1e3, "ms"),
+        "embedding_bytes": ("embedding of one image", 2**-20, "MiB"),
+        "peak_rss_bytes": ("peak RAM of a process", 2**-20, "MiB"),
+        "peak_accelerator_bytes": ("peak memory of the accelerator", 2**-20, "MiB"),
+    }
+    return [
+        (title, f"{efficiency[name] * factor:.4g} {unit}")
+        for name, (title, factor, unit) in names.items()
+        if name in efficiency
+    ]
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _plain(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{round(value, _DIGITS):g}" if value == int(value) else f"{value:.{_DIGITS}f}"
+    if isinstance(value, list):
+        return " ".join(_cell(each) for each in value)
+    return str(value)
+
+
+def _number(text: str, name: str, path: Path, line: int) -> float | None:
+    if text == "":
+        return None
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InputError(
+            f"expected a number for {name} in line {line} of {str(path)!r}, got {text!r}"
+        ) from error
+
+
+def _write_text(path: Path, text: str) -> Path:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path

@@ -1,0 +1,107 @@
+"""What an evaluation depends on: its protocols and how objects are chosen and prompted."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from nexus.core.errors import InputError
+from nexus.models.policy import check_input_side
+
+PROTOCOLS: dict[str, str] = {
+    "box": "the ground-truth box of each object, moved by jitter if asked for",
+    "click": "one click at the centre of each object",
+    "clicks": "that click, then clicks where the answer is most wrong",
+    "medical-box": "the box, object by object and slice by slice, with NSD and HD95 in mm",
+    "detections": "boxes of a detector, scored as average precision",
+    "vos": "video objects given by their first mask",
+}
+"""Protocols by name, with what the model is shown."""
+
+MULTIMASK: dict[str, bool | None] = {"auto": None, "single": False, "best": True}
+"""Values of `multimask`, with what `predict_batch` is told."""
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """All that the figures of an evaluation depend on beside model and images.
+
+    Attributes:
+        protocols: Names in `PROTOCOLS`, in the order they are reported.
+        clicks: Clicks on each object in the protocol `clicks`.
+        jitter: Standard deviation of the noise on the edges of ground-truth boxes, as a share of
+            the box's side; 0 for none. An edge moves by 20 pixels at most.
+        max_objects: Take the largest so many objects of an image; None for all.
+        min_area: Leave out smaller objects, pixels.
+        multimask: "auto" takes the best of three masks for a single click and one mask
+            otherwise, "single" always one, "best" always the best of three by predicted score.
+        input_side: Side of the model frame, pixels; None takes the model's.
+        tolerance_mm: Tolerance of the normalised surface Dice.
+        leave_out_last: Do not count the last frame of a video, as DAVIS does not.
+        seed: Of the noise on boxes.
+    """
+
+    protocols: tuple[str, ...] = ("box",)
+    clicks: int = 20
+    jitter: float = 0.0
+    max_objects: int | None = None
+    min_area: int = 1
+    multimask: str = "auto"
+    input_side: int | None = None
+    tolerance_mm: float = 2.0
+    leave_out_last: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.protocols or len(set(self.protocols)) < len(self.protocols):
+            raise InputError(f"expected protocols of different names, got {self.protocols!r}")
+        for name in self.protocols:
+            _check_name(name, PROTOCOLS, "a protocol")
+        _check_name(self.multimask, MULTIMASK, "multimask")
+        if "vos" in self.protocols and len(self.protocols) > 1:
+            raise InputError(
+                f"expected the protocol vos alone, got {', '.join(self.protocols)}",
+                hint="videos and images are evaluated in runs of their own",
+            )
+        counts = {"clicks": self.clicks, "min_area": self.min_area}
+        if self.max_objects is not None:
+            counts["max_objects"] = self.max_objects
+        for name, count in counts.items():
+            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+                raise InputError(f"expected {name} to be 1 or more, got {count!r}")
+        if not 0 <= self.jitter < 1:
+            raise InputError(f"expected jitter in [0, 1), got {self.jitter!r}")
+        if not 0 < self.tolerance_mm < float("inf"):
+            raise InputError(f"expected tolerance_mm above 0, got {self.tolerance_mm!r}")
+        if self.input_side is not None:
+            check_input_side(self.input_side)
+
+    @property
+    def is_video(self) -> bool:
+        """Whether videos are evaluated, not images."""
+        return self.protocols == ("vos",)
+
+
+def settings_of(protocol: str | Iterable[str], options: dict[str, Any]) -> EvaluationSettings:
+    """Return settings from protocols and the other fields by name.
+
+    Raises:
+        InputError: No such field, or a value out of range.
+    """
+    fields = [field.name for field in dataclasses.fields(EvaluationSettings)][1:]
+    for name in options:
+        _check_name(name, fields, "an option")
+    protocols = (protocol,) if isinstance(protocol, str) else tuple(protocol)
+    return EvaluationSettings(protocols, **options)
+
+
+def _check_name(name: str, known: Iterable[str], what: str) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(str(name), list(known), n=1)
+        raise InputError(
+            f"expected {what} among {', '.join(known)}, got {name!r}",
+            hint=f"did you mean {near[0]!r}?" if near else None,
+        )

@@ -1,0 +1,1 @@
+"""Fine-tuning: losses, policies of what learns, LoRA, recipes and the loop."""

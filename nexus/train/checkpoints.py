@@ -1,0 +1,184 @@
+"""The files of a run: the state it can go on from, and weights that every tool of Nexus loads."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nexus.core.errors import CheckpointError, InputError
+from nexus.core.files import replacing
+from nexus.models.policy import Policy
+from nexus.models.pretrained import POLICY_KEY
+from nexus.models.registry import MODELS
+from nexus.train.config import TrainingSettings
+from nexus.train.evaluation import Figure
+
+STATE, BEST, LAST, ADAPTER = "state.pt", "best.safetensors", "last.safetensors", "adapter"
+_FORMAT = "nexus.training_state.1"
+# What may be another when a run is taken up again: it changes no figure.
+_FREE = ("model.device", "data.root", "cache.folder", "checkpoint_every")
+
+
+@dataclass
+class RunState:
+    """Where a run is.
+
+    Attributes:
+        step: Steps done.
+        elapsed_s: Time spent in them.
+        best: The highest figure so far by which checkpoints are chosen.
+        best_step: After how many steps it was reached.
+        waiting: Measurements since then.
+        stopped: Training ended before its budget, for want of improvement.
+        figures: All measurements, by step.
+    """
+
+    step: int = 0
+    elapsed_s: float = 0.0
+    best: float | None = None
+    best_step: int = 0
+    waiting: int = 0
+    stopped: bool = False
+    figures: dict[int, list[Figure]] = dataclasses.field(default_factory=dict)
+
+
+def identity_of(settings: TrainingSettings, data_digest: str, fingerprint: str) -> dict[str, Any]:
+    """Return what must be the same when a run is taken up again, by dotted names."""
+    flat = _flat(dataclasses.asdict(settings))
+    kept = {name: value for name, value in flat.items() if name not in _FREE}
+    return {**kept, "(data)": data_digest, "(encoder)": fingerprint}
+
+
+def save_state(
+    path: Path,
+    identity: Mapping[str, Any],
+    state: RunState,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: Mapping[str, Tensor] | None,
+) -> None:
+    """Write all a run needs to go on, whole or not at all."""
+    content = {
+        "format": _FORMAT,
+        "identity": json.dumps(identity),
+        "state": json.dumps(_plain(state)),
+        "weights": learnt_tensors(module),
+        "optimizer": optimizer.state_dict(),
+        "average": dict(average) if average is not None else {},
+        "random": torch.get_rng_state(),
+    }
+    with replacing(path) as temporary:
+        torch.save(content, temporary)
+
+
+def load_state(
+    path: Path, identity: Mapping[str, Any], module: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[RunState, dict[str, Tensor]]:
+    """Take up a state: fill the module and the optimizer; return where the run is, and its average.
+
+    Raises:
+        CheckpointError: Not a state, or a damaged one.
+        InputError: The state is of a run with other settings or data; they are named.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        RuntimeError,
+        EOFError,
+        ValueError,
+        LookupError,
+        OSError,
+        pickle.UnpicklingError,
+    ) as error:
+        raise _no_state(path, str(error).partition("\n")[0]) from error
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise _no_state(path, "another file")
+    _check_identity(json.loads(content["identity"]), identity, path)
+    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    with torch.no_grad():
+        for name, tensor in content["weights"].items():
+            own[name].copy_(tensor)
+    optimizer.load_state_dict(content["optimizer"])
+    torch.set_rng_state(content["random"])
+    return _state(json.loads(content["state"])), content["average"]
+
+
+def learnt_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters that learn, and all buffers, by name."""
+    tensors = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+    return {**tensors, **{name: buffer.detach() for name, buffer in module.named_buffers()}}
+
+
+def header_of(variant: str, policy: Policy, notes: Mapping[str, Any]) -> dict[str, str]:
+    """Return the words for the header of a fine-tuned checkpoint.
+
+    What its policy has otherwise than the table of models says, such as that clicks were taught,
+    travels with the weights, and `from_checkpoint` takes it up.
+
+    Args:
+        variant: What it is.
+        policy: How images enter it and masks leave it.
+        notes: What else to put down, as plain values.
+    """
+    words = {"nexus_variant": variant, "nexus_training": json.dumps(notes, sort_keys=True)}
+    spec = MODELS.get(variant)
+    if spec is not None and spec.policy != policy:
+        usual = dataclasses.asdict(spec.policy)
+        changed = {k: v for k, v in dataclasses.asdict(policy).items() if v != usual[k]}
+        words[POLICY_KEY] = json.dumps(changed, sort_keys=True)
+    return words
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Name nested values by dots; tuples become lists, as JSON has them."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            flat.update(_flat(value, f"{before}{name}."))
+        else:
+            flat[before + name] = json.loads(json.dumps(value))
+    return flat
+
+
+def _check_identity(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
+    other = [
+        f"{name} was {found.get(name)!r} and is {wanted.get(name)!r}"
+        for name in sorted({*found, *wanted})
+        if found.get(name) != wanted.get(name)
+    ]
+    if other:
+        raise InputError(
+            f"expected the run that was begun in {str(path.parent)!r}, got another: "
+            + "; ".join(other[:4]),
+            hint="set back what was changed, or begin anew in another folder",
+        )
+
+
+def _plain(state: RunState) -> dict[str, Any]:
+    values = dataclasses.asdict(state)
+    values["figures"] = {
+        str(step): [one.as_dict() for one in figures] for step, figures in state.figures.items()
+    }
+    return values
+
+
+def _state(values: dict[str, Any]) -> RunState:
+    figures = {
+        int(step): [Figure(**one) for one in ones] for step, ones in values.pop("figures").items()
+    }
+    return RunState(**values, figures=figures)
+
+
+def _no_state(path: Path, got: str) -> CheckpointError:
+    return CheckpointError(
+        f"expected the state of a training run at {str(path)!r}, got {got}",
+        hint="begin anew in another folder",
+    )

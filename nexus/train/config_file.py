@@ -1,0 +1,278 @@
+"""Read the YAML of a run into its dataclasses; a mistake is named with its line."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import types
+import typing
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nexus.core.errors import InputError, MissingDependencyError
+from nexus.train.config import TrainingSettings, check_range
+
+if typing.TYPE_CHECKING:
+    from nexus.train.video_run import VideoRunSettings
+
+_T = TypeVar("_T")
+_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+_TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_TASK = "task"
+_NULLS = ("", "null", "~", "none")
+
+
+def read_run(
+    path: str | os.PathLike[str], overrides: Sequence[str] = ()
+) -> TrainingSettings | VideoRunSettings:
+    """Read the YAML file of a run on images, or with `task: video` on videos.
+
+    Arguments and errors are those of `read_settings`.
+    """
+    from nexus.train.video_run import VideoRunSettings
+
+    root = _composed(_text(path), Path(path).name, overrides)
+    kinds: dict[str, Any] = {"images": TrainingSettings, "video": VideoRunSettings}
+    task = _taken(root, _TASK)
+    if task is not None and task.value not in kinds:
+        raise _wrong(task, f"{_TASK} to be one of {', '.join(kinds)}")
+    run: TrainingSettings | VideoRunSettings = _dataclass(
+        kinds["images" if task is None else task.value], root
+    )
+    return run
+
+
+def read_settings(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> TrainingSettings:
+    """Read the YAML file of a run on images.
+
+    Args:
+        path: The file.
+        overrides: `key=value` with dots between blocks and counts in lists, such as
+            `optimizer.steps=100` or `data.sets.0.folder=kvasir`; each replaces what the file says.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        InputError: An unknown key, a value of the wrong kind or range, or no YAML; the message
+            begins with the file and line.
+        MissingDependencyError: PyYAML is not installed.
+    """
+    return parse_settings(_text(path), Path(path).name, overrides)
+
+
+def parse_settings(text: str, name: str, overrides: Sequence[str] = ()) -> TrainingSettings:
+    """Read YAML text; `name` stands in messages. As `read_settings` otherwise."""
+    root = _composed(text, name, overrides)
+    task = _taken(root, _TASK)
+    if task is not None and task.value != "images":
+        raise _wrong(task, f"{_TASK} to be images")
+    return _dataclass(TrainingSettings, root)
+
+
+def _text(path: str | os.PathLike[str]) -> str:
+    source = Path(path)
+    if not source.is_file():
+        raise FileNotFoundError(f"expected a YAML file of a training run, got none at {source}")
+    return source.read_text("utf-8")
+
+
+def _composed(text: str, name: str, overrides: Sequence[str]) -> Any:
+    """Return the node tree of YAML text after the overrides."""
+    root = _compose(text, name)
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"expected --set KEY=VALUE, got {override!r}")
+        _put(root, key.strip().split("."), _compose(value, f"--set {override}"), override)
+    return root
+
+
+def _taken(root: Any, name: str) -> Any:
+    """Take a key out of a block; return the node of its value, or None."""
+    if root.id != "mapping":
+        return None
+    found = [value for key, value in root.value if key.value == name]
+    root.value = [pair for pair in root.value if pair[0].value != name]
+    return found[-1] if found else None
+
+
+def recipe_file(name: str) -> Path:
+    """Return the file of a recipe that comes with Nexus.
+
+    Raises:
+        InputError: There is none of that name.
+    """
+    folder = Path(str(resources.files("nexus.train"))) / "recipes"
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in names:
+        raise InputError(f"expected a recipe among {', '.join(names)}, got {name!r}")
+    return folder / f"{name}.yaml"
+
+
+def _yaml() -> Any:
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingDependencyError(
+            "expected the package 'pyyaml' for reading a training run, got an ImportError",
+            hint='pip install "nexus-segmentation[train]"',
+        ) from error
+    return yaml
+
+
+def _compose(text: str, name: str) -> Any:
+    """Return the node tree of YAML text, which knows its lines."""
+    yaml = _yaml()
+    loader = yaml.SafeLoader(text)
+    loader.name = name
+    try:
+        node = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise InputError(f"{_place(mark)}: expected YAML, got {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{name}: expected YAML, got {error}") from error
+    finally:
+        loader.dispose()
+    if node is None:
+        node = yaml.ScalarNode("tag:yaml.org,2002:null", "", loader.get_mark(), loader.get_mark())
+    return node
+
+
+def _put(root: Any, path: list[str], value: Any, override: str) -> None:
+    """Replace or add one value below a node."""
+    yaml = _yaml()
+    node = root
+    for depth, step in enumerate(path):
+        last = depth == len(path) - 1
+        if isinstance(node, yaml.SequenceNode):
+            if not step.isdecimal() or int(step) >= len(node.value):
+                raise InputError(
+                    f"--set {override}: expected a count from 0 to {len(node.value) - 1}, "
+                    f"got {step!r}"
+                )
+            if last:
+                node.value[int(step)] = value
+            node = node.value[int(step)]
+            continue
+        if not isinstance(node, yaml.MappingNode):
+            raise InputError(f"--set {override}: expected a block before {step!r}, got a value")
+        found = next((i for i, (key, _) in enumerate(node.value) if key.value == step), None)
+        key = yaml.ScalarNode("tag:yaml.org,2002:str", step, value.start_mark, value.end_mark)
+        if found is None:
+            below = value if last else yaml.MappingNode("", [], value.start_mark, value.end_mark)
+            node.value.append((key, below))
+        elif last:
+            node.value[found] = (key, value)
+        node = node.value[-1 if found is None else found][1]
+
+
+def _place(mark: Any) -> str:
+    """Say where a mark is: file and line, or the option of the command."""
+    return mark.name if mark.name.startswith("--set ") else f"{mark.name}, line {mark.line + 1}"
+
+
+def _wrong(node: Any, expected: str) -> InputError:
+    got = repr(node.value) if isinstance(node.value, str) else f"a {node.id}"
+    return InputError(f"{_place(node.start_mark)}: expected {expected}, got {got}")
+
+
+def _dataclass(cls: type[_T], node: Any) -> _T:
+    """Fill a dataclass from a mapping."""
+    if node.id != "mapping":
+        raise _wrong(node, f"a block with keys such as {_names(cls)[0]!r}")
+    fields = {one.name: one for one in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    kinds = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for key, value in node.value:
+        if key.value not in fields:
+            raise _unknown_key(key, list(fields))
+        if key.value in values:
+            raise InputError(f"{_place(key.start_mark)}: expected {key.value!r} once, got it twice")
+        values[key.value] = _value(kinds[key.value], value, key.value)
+        _at(key.start_mark, check_range, fields[key.value], values[key.value])
+    for name, one in fields.items():
+        required = one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
+        if required and name not in values:
+            raise InputError(f"{_place(node.start_mark)}: expected the key {name!r}, got none")
+    return typing.cast(_T, _at(node.start_mark, cls, **values))
+
+
+def _at(mark: Any, make: Any, *arguments: Any, **named: Any) -> Any:
+    """Call, and put the place in front of what is wrong."""
+    try:
+        return make(*arguments, **named)
+    except InputError as error:
+        raise InputError(f"{_place(mark)}: {error.message}", error.hint) from error
+
+
+def _unknown_key(key: Any, names: list[str]) -> InputError:
+    near = difflib.get_close_matches(str(key.value), names, n=1)
+    meant = f"; did you mean {near[0]!r}?" if near else ""
+    return InputError(
+        f"{_place(key.start_mark)}: unknown key {key.value!r}{meant}",
+        hint="expected one of " + ", ".join(names),
+    )
+
+
+def _names(cls: Any) -> list[str]:
+    return [one.name for one in dataclasses.fields(cls)]
+
+
+def _value(kind: Any, node: Any, name: str) -> Any:
+    """Read a node as the type of its field."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        if node.id == "scalar" and node.style is None and node.value.lower() in _NULLS:
+            return None
+        return _value(next(one for one in arguments if one is not type(None)), node, name)
+    if dataclasses.is_dataclass(kind):
+        return _dataclass(typing.cast(type, kind), node)
+    if origin is tuple:
+        return _tuple(arguments, node, name)
+    if origin is dict:
+        if node.id != "mapping":
+            raise _wrong(node, f"a block for {name}")
+        pairs = {}
+        for key, value in node.value:
+            if key.value not in typing.get_args(arguments[0]):
+                raise _unknown_key(key, list(typing.get_args(arguments[0])))
+            pairs[key.value] = _value(arguments[1], value, key.value)
+        return pairs
+    if node.id != "scalar":
+        raise _wrong(node, f"one value for {name}")
+    if origin is typing.Literal:
+        if node.value not in arguments:
+            raise _wrong(node, f"{name} to be one of {', '.join(arguments)}")
+        return node.value
+    return _scalar(kind, node, name)
+
+
+def _tuple(arguments: tuple[Any, ...], node: Any, name: str) -> tuple[Any, ...]:
+    if node.id != "sequence":
+        raise _wrong(node, f"a list for {name}")
+    if arguments[-1] is Ellipsis:
+        return tuple(_value(arguments[0], one, name) for one in node.value)
+    if len(node.value) != len(arguments):
+        raise _wrong(node, f"{len(arguments)} values for {name}")
+    return tuple(_value(kind, one, name) for kind, one in zip(arguments, node.value, strict=True))
+
+
+def _scalar(kind: Any, node: Any, name: str) -> Any:
+    """Read a number, a word or a truth; a number may not stand in quotes."""
+    text = node.value
+    if kind is str:
+        return text
+    if node.style is None:
+        if kind is bool and text.lower() in _TRUTHS:
+            return _TRUTHS[text.lower()]
+        if kind in (int, float):
+            try:
+                number = kind(text.replace("_", ""))
+            except ValueError as error:
+                raise _wrong(node, f"{_WORDS[kind]} for {name}") from error
+            if number == number and abs(number) != float("inf"):
+                return number
+    raise _wrong(node, f"{_WORDS[kind]} for {name}")

@@ -1,0 +1,82 @@
+"""Which weights of a model learn, and which modules then behave as in training.
+
+A SAM of any kind is an image encoder, a prompt encoder and a mask decoder. Batch normalisation
+always keeps the statistics it came with: those of a few images are noise, and with them a loss
+would depend on how a batch is spread over processes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from nexus.core.errors import InputError
+
+Policy = Literal["decoder", "prompt_and_decoder", "lora", "full"]
+
+_DECODERS = ("mask_decoder", "sam_mask_decoder")
+_PROMPT_ENCODERS = ("prompt_encoder", "sam_prompt_encoder")
+# Of SAM 2's decoder, but applied when an image is encoded, and part of its embedding.
+_ENCODING = ("sam_mask_decoder.conv_s0", "sam_mask_decoder.conv_s1")
+_ADAPTER = ".lora_"
+
+
+def freeze(model: nn.Module, policy: Policy) -> int:
+    """Let the weights a policy names learn, and no others; put the model in training mode.
+
+    Args:
+        model: The model, or one that peft or accelerate has wrapped.
+        policy: 'decoder' for the mask decoder; 'prompt_and_decoder' for the prompt encoder too;
+            'lora' for the adapters that `nexus.train.lora.add_lora` put in; 'full' for all. But
+            for 'full' the projections of SAM 2's finer maps rest, so that embeddings stay valid.
+
+    Returns:
+        The number of values that learn.
+
+    Raises:
+        InputError: An unknown policy, or one that finds nothing to train in this model.
+    """
+    if policy not in get_args(Policy):
+        raise InputError(f"expected a policy among {', '.join(get_args(Policy))}, got {policy!r}")
+    learning = 0
+    for name, weight in model.named_parameters():
+        learns = _learns(name, policy)
+        weight.requires_grad_(learns)
+        learning += weight.numel() * learns
+    if not learning:
+        hint = "put adapters in first: nexus.train.lora.add_lora(model)"
+        raise InputError(
+            f"expected a model with weights that {policy!r} trains, got none in "
+            f"{type(model).__name__}",
+            hint=hint if policy == "lora" else None,
+        )
+    training_mode(model)
+    return learning
+
+
+def training_mode(model: nn.Module) -> None:
+    """Put what learns in training mode, and what does not, and batch normalisation, in `eval`.
+
+    Call it instead of `model.train()`, after each `model.eval()`.
+    """
+    model.train()
+    for module in model.modules():
+        frozen = not any(weight.requires_grad for weight in module.parameters())
+        if isinstance(module, _BatchNorm) or (frozen and any(True for _ in module.parameters())):
+            module.eval()
+
+
+def _learns(name: str, policy: Policy) -> bool:
+    """Tell whether the weight of a name learns under a policy."""
+    if policy == "full":
+        return True
+    if policy == "lora":
+        return _ADAPTER in name
+    parts = _DECODERS if policy == "decoder" else (*_DECODERS, *_PROMPT_ENCODERS)
+    # A wrapper puts its own names before those of the model.
+    dotted = f".{name}"
+    return any(f".{part}." in dotted for part in parts) and not any(
+        f".{part}." in dotted for part in _ENCODING
+    )

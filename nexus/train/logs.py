@@ -1,0 +1,147 @@
+"""What a run writes down while it learns: CSV always, TensorBoard where it is installed, a picture.
+
+`steps.csv` has one row for each step, `measures.csv` one for each measure, set and time. A run
+that is taken up again drops the rows written after the state it goes on from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import importlib
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nexus.core.files import replacing
+
+STEPS, MEASURES, CURVE = "steps.csv", "measures.csv", "learning_curve.png"
+STEP_COLUMNS = (
+    "step",
+    "loss",
+    "dice",
+    "bce",
+    "focal",
+    "iou",
+    "learning_rate",
+    "gradient_norm",
+    "kinds",
+    "seconds",
+)
+MEASURE_COLUMNS = ("step", "measure", "set", "dsc", "objects", "seconds")
+
+
+class Logs:
+    """The logs of one run, in its folder.
+
+    Args:
+        folder: Where they go.
+        after_step: Steps of an earlier run that stay; rows of later ones are dropped.
+    """
+
+    def __init__(self, folder: Path, after_step: int) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._streams = contextlib.ExitStack()
+        self._steps = self._open(STEPS, STEP_COLUMNS, after_step)
+        self._measures = self._open(MEASURES, MEASURE_COLUMNS, after_step)
+        self._board = _tensorboard(folder / "tensorboard", after_step)
+        if self._board is not None:
+            self._streams.callback(self._board.close)
+
+    def __enter__(self) -> Logs:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._streams.close()
+
+    def step(self, row: Mapping[str, Any]) -> None:
+        """Write down one step, by the names of `STEP_COLUMNS`."""
+        _write(self._steps, STEP_COLUMNS, row)
+        if self._board is not None:
+            for name in STEP_COLUMNS[1:-2]:
+                self._board.add_scalar(f"train/{name}", row[name], row["step"])
+
+    def measure(self, row: Mapping[str, Any]) -> None:
+        """Write down one figure on the held-out objects, by the names of `MEASURE_COLUMNS`."""
+        _write(self._measures, MEASURE_COLUMNS, row)
+        if self._board is not None:
+            self._board.add_scalar(f"{row['measure']}/{row['set']}", row["dsc"], row["step"])
+
+    def _open(self, name: str, columns: Sequence[str], after_step: int) -> Any:
+        path = self.folder / name
+        kept = [row for row in read_rows(path) if after_step and int(row["step"]) <= after_step]
+        with replacing(path) as temporary, temporary.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, columns)
+            writer.writeheader()
+            writer.writerows(kept)
+        return self._streams.enter_context(path.open("a", newline=""))
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the whole rows of a log; a last one that was cut off is left out."""
+    if not path.is_file():
+        return []
+    text = path.read_text("utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    rows = list(csv.DictReader(io.StringIO(whole)))
+    return [row for row in rows if None not in row.values() and row.get("step", "").isdigit()]
+
+
+def draw_curve(folder: Path) -> Path | None:
+    """Draw the logs of a folder to `learning_curve.png`; None where matplotlib is not installed."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        return None
+    steps, measures = read_rows(folder / STEPS), read_rows(folder / MEASURES)
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    x = [int(row["step"]) for row in steps]
+    loss = [float(row["loss"]) for row in steps]
+    left.plot(x, loss, color="0.8", linewidth=0.8, label="each step")
+    left.plot(x, _smooth(loss), color="C0", label="mean of the last 25")
+    left.set(xlabel="step", ylabel="loss", title="training loss")
+    left.legend()
+    for name in dict.fromkeys(row["measure"] for row in measures):
+        mine = [row for row in measures if row["measure"] == name and row["set"] == "all"]
+        points = [(int(row["step"]), float(row["dsc"])) for row in mine]
+        right.plot(*zip(*points, strict=True), marker="o", label=name)
+    right.set(xlabel="step", ylabel="mean DSC", title="held-out objects", ylim=(0, 1))
+    if measures:
+        right.legend()
+    path = folder / CURVE
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    return path
+
+
+def _smooth(values: list[float], width: int = 25) -> list[float]:
+    """Return the mean of each value and those before it, at most `width` of them."""
+    return [
+        sum(values[max(0, i + 1 - width) : i + 1]) / min(i + 1, width) for i in range(len(values))
+    ]
+
+
+def _write(stream: Any, columns: Sequence[str], row: Mapping[str, Any]) -> None:
+    line = io.StringIO()
+    csv.DictWriter(line, columns).writerow(row)
+    # One write to the system, so that a killed run leaves whole rows.
+    stream.write(line.getvalue())
+    stream.flush()
+    if columns is MEASURE_COLUMNS:
+        os.fsync(stream.fileno())
+
+
+def _tensorboard(folder: Path, after_step: int) -> Any:
+    """Return a writer of TensorBoard's files, or None where it is not installed."""
+    try:
+        importlib.import_module("tensorboard")
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=after_step + 1 if after_step else None)

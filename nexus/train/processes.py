@@ -1,0 +1,103 @@
+"""The processes of a run: one by itself, or several that accelerate has started."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+import torch
+from torch import nn
+
+from nexus.core.device import resolve_device
+from nexus.core.errors import MissingDependencyError
+
+
+class Processes:
+    """Which of the run's processes this is, and what they tell each other.
+
+    Alone it needs no package. Started by `accelerate launch` or `torchrun`, every process takes
+    its share of the rows of a step, and gradients are averaged by one reduction of them all.
+
+    Args:
+        device: Where the model is to be if the process is alone; None takes the best one.
+
+    Raises:
+        MissingDependencyError: There are several processes, and accelerate is not installed.
+    """
+
+    def __init__(self, device: str | None = None) -> None:
+        self.index, self.count = 0, 1
+        self._state: Any = None
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            self._state = _accelerate().PartialState(cpu=device == "cpu" or None)
+            self.index, self.count = self._state.process_index, self._state.num_processes
+            self.device: torch.device = self._state.device
+        else:
+            self.device = resolve_device(device)
+
+    @property
+    def messages(self) -> TextIO:
+        """Where progress goes: stderr of the first process, nowhere from the others."""
+        return sys.stderr if self.is_first else io.StringIO()
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this one writes the files."""
+        return self.index == 0
+
+    def wait(self) -> None:
+        """Wait until all have come here."""
+        if self._state is not None:
+            self._state.wait_for_everyone()
+
+    def average(self, parameters: Sequence[nn.Parameter], numbers: Sequence[float]) -> list[float]:
+        """Average the gradients in place, and some numbers, over the processes.
+
+        Which parameters have a gradient must be the same in all processes.
+
+        Returns:
+            The averages of `numbers`.
+        """
+        if self._state is None:
+            return list(numbers)
+        gradients = [one.grad for one in parameters if one.grad is not None]
+        extra = torch.tensor(numbers, dtype=torch.float32, device=self.device)
+        flat = torch.cat([*(gradient.flatten().float() for gradient in gradients), extra])
+        flat = _accelerate().utils.reduce(flat, "mean")
+        start = 0
+        for gradient in gradients:
+            gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
+            start += gradient.numel()
+        return [float(number) for number in flat[start:].tolist()]
+
+    def gather(self, items: list[Any]) -> list[Any]:
+        """Return the items of all processes, those of the first one first."""
+        if self._state is None:
+            return items
+        gathered: list[Any] = _accelerate().utils.gather_object(items)
+        return gathered
+
+    def close(self) -> None:
+        """Part from the others; nothing can be told afterwards."""
+        if self._state is not None:
+            self._state.destroy_process_group()
+
+
+def share_of(items: Sequence[Any], processes: Processes) -> list[Any]:
+    """Return every n-th item, n being the number of processes, from the own index on."""
+    return list(items[processes.index :: processes.count])
+
+
+def _accelerate() -> Any:
+    try:
+        import accelerate
+        import accelerate.utils
+    except ImportError as error:
+        raise MissingDependencyError(
+            "expected the package 'accelerate' for several processes, got an ImportError",
+            hint='pip install "nexus-segmentation[train]"',
+        ) from error
+    return accelerate

@@ -1,0 +1,308 @@
+"""The prompts of a step: which objects, how they are pointed at, and what corrects the answer.
+
+All of it is a function of the seed, the step and the row alone: a run that is taken up again goes
+on as if it had not stopped, and any number of processes share the rows of one. The rows of a
+decoder call have prompts of one kind, so that they have equally many tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nexus.core.types import Geometry, ImageEmbedding, Prompt
+from nexus.data.prompt_sampling import Click, error_click, jittered_box
+from nexus.train.config import Kind, LossSettings, PromptSettings
+from nexus.train.losses import bce_loss, dice_loss, focal_loss, iou_head_loss
+from nexus.train.samples import ObjectView, TrainingObject
+
+# Consecutive multiples of it fill [0, 1) evenly, so that every stretch of a run has its shares.
+_GOLDEN = 0.6180339887498949
+_INNER_DEPTH = 0.3
+_BOXES = ("box", "jittered_box")
+_ORDER, _ROW, _KIND, _MASK = range(4)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One decoder call.
+
+    Attributes:
+        kind: How its rows are first pointed at.
+        mask_prompts: For each later round, whether the mask of the one before comes along.
+        views: One for each row.
+        generators: One for each row.
+    """
+
+    kind: Kind
+    mask_prompts: tuple[bool, ...]
+    views: tuple[ObjectView, ...]
+    generators: tuple[np.random.Generator, ...]
+
+
+class Plan:
+    """Which rows come when.
+
+    Args:
+        objects: What is learnt from.
+        prompts: The kinds of prompts and their shares.
+        seed: Everything follows from it.
+        rows: Of one decoder call of one process.
+        accumulation: Decoder calls of a step.
+        balance: As in `DataSettings`.
+    """
+
+    def __init__(
+        self,
+        objects: Sequence[TrainingObject],
+        prompts: PromptSettings,
+        *,
+        seed: int,
+        rows: int,
+        accumulation: int = 1,
+        balance: float = 0.0,
+    ) -> None:
+        self.objects = objects
+        self.prompts = prompts
+        self.seed = seed
+        self.rows = rows
+        self.accumulation = accumulation
+        self._counts = _wanted_counts(objects, balance)
+        self._epochs: dict[int, NDArray[np.int64]] = {}
+        shares = np.array(list(prompts.first.values()), np.float64)
+        self._kinds = list(prompts.first)
+        self._limits = np.cumsum(shares / shares.sum())
+        self._offset = float(self._generator(_KIND).random())
+
+    def calls(self, step: int, process: int = 0, processes: int = 1) -> list[Call]:
+        """Return the decoder calls of a step that fall to one process."""
+        return [self._call(step, call, process, processes) for call in range(self.accumulation)]
+
+    def _call(self, step: int, call: int, process: int, processes: int) -> Call:
+        number = step * self.accumulation + call
+        kind = self._kind(number)
+        rounds = self.prompts.box_rounds if kind in _BOXES else self.prompts.rounds
+        chance = self._generator(_MASK, number).random(max(rounds - 1, 0))
+        first = (number * processes + process) * self.rows
+        generators = [self._generator(_ROW, first + row) for row in range(self.rows)]
+        objects = [self._object(first + row) for row in range(self.rows)]
+        views = [
+            one.views[int(rng.integers(len(one.views)))]
+            for one, rng in zip(objects, generators, strict=True)
+        ]
+        masks = tuple(bool(value < self.prompts.mask_prompt) for value in chance)
+        return Call(kind, masks, tuple(views), tuple(generators))
+
+    def _kind(self, number: int) -> Kind:
+        place = (self._offset + number * _GOLDEN) % 1.0
+        index = int(np.searchsorted(self._limits, place, side="right"))
+        return self._kinds[min(index, len(self._kinds) - 1)]
+
+    def _object(self, position: int) -> TrainingObject:
+        """Return the object at a place in the endless order of all epochs."""
+        epoch, place = divmod(position, len(self.objects))
+        if epoch not in self._epochs:
+            if len(self._epochs) > 2:
+                del self._epochs[min(self._epochs)]
+            self._epochs[epoch] = self._order(epoch)
+        return self.objects[int(self._epochs[epoch][place])]
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        """Return as many indices as there are objects, each about as often as wanted."""
+        rng = self._generator(_ORDER, epoch)
+        edges = np.cumsum(self._counts)
+        marks = (np.arange(len(self.objects)) + rng.random()) * (edges[-1] / len(self.objects))
+        return rng.permutation(np.searchsorted(edges, marks, side="right").clip(max=len(edges) - 1))
+
+    def _generator(self, *key: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, *key])
+
+
+def _wanted_counts(objects: Sequence[TrainingObject], balance: float) -> NDArray[np.float64]:
+    """Return how often each object is to come, relative to the others."""
+    titles = [one.image.set_title for one in objects]
+    return np.array([titles.count(title) ** -balance for title in titles])
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round of a call gave.
+
+    Attributes:
+        loss: The sum that is learnt from, mean over rows, with its gradient.
+        parts: Its summands before their weights.
+    """
+
+    loss: Tensor
+    parts: dict[str, float]
+
+
+Decode = Callable[[Sequence[ImageEmbedding], Sequence[Prompt], bool], tuple[Tensor, Tensor]]
+
+
+def rounds_of(
+    call: Call,
+    decode: Decode,
+    embeddings: Sequence[ImageEmbedding],
+    prompts: PromptSettings,
+    weights: LossSettings,
+    logit_limit: float | None = None,
+) -> Iterator[Round]:
+    """Prompt, yield the loss, correct, and so on.
+
+    The next round needs no gradient of the last one, so that a loss may be freed when it has been
+    yielded.
+
+    Args:
+        call: The rows.
+        decode: As `nexus.models.forward.decode_alike` of a model.
+        embeddings: One for each row.
+        prompts: Whether a click alone has candidates, and how far boxes are off.
+        weights: Of the loss.
+        logit_limit: Mask prompts are clipped to this on both sides, as `predict` gives them.
+    """
+    device = embeddings[0].features.device
+    truth, valid = (
+        torch.from_numpy(np.stack([getattr(view, name) for view in call.views])).to(device).float()
+        for name in ("truth", "valid")
+    )
+    asked = _first_prompts(call, prompts)
+    for number in range(len(call.mask_prompts) + 1):
+        several = prompts.candidates and number == 0 and call.kind not in _BOXES
+        logits, scores = decode(embeddings, asked, several)
+        logits, scores = logits.float(), scores.float()
+        yield combined_loss(logits, scores, truth, valid, weights)
+        if number < len(call.mask_prompts):
+            best = _best(logits.detach(), scores.detach(), logit_limit)
+            asked = _corrected(call, asked, best, call.mask_prompts[number])
+
+
+def combined_loss(
+    logits: Tensor, scores: Tensor, truth: Tensor, valid: Tensor, weights: LossSettings
+) -> Round:
+    """Weigh the losses; of several candidates the one with the least mask loss learns.
+
+    The score head learns from all candidates.
+
+    Args:
+        logits: (P, M, h, w).
+        scores: (P, M).
+        truth: (P, h, w) shares in [0, 1].
+        valid: (P, h, w) weights of the pixels, in [0, 1].
+        weights: Of the summands.
+    """
+    shown: dict[str, Any] = {
+        "masks": truth.unsqueeze(1),
+        "valid": valid.unsqueeze(1),
+        "reduction": "none",
+    }
+    kinds = {"dice": dice_loss, "bce": bce_loss, "focal": focal_loss}
+    each = {name: loss(logits, **shown) for name, loss in kinds.items() if getattr(weights, name)}
+    drawn = logits.new_zeros(logits.shape[:2])  # (P, M)
+    for name, value in each.items():
+        drawn = drawn + getattr(weights, name) * value
+    best = drawn.detach().argmin(1, keepdim=True)
+    loss = drawn.gather(1, best).mean()
+    parts = {name: float(value.detach().gather(1, best).mean()) for name, value in each.items()}
+    if weights.iou:
+        error = iou_head_loss(scores, logits, **shown).mean()
+        loss, parts["iou"] = loss + weights.iou * error, float(error.detach())
+    return Round(loss, parts)
+
+
+def _best(logits: Tensor, scores: Tensor, limit: float | None) -> NDArray[np.float32]:
+    """Return the (P, h, w) logits of the candidate with the highest score."""
+    rows = torch.arange(len(logits), device=logits.device)
+    best = logits[rows, scores.argmax(1)]
+    given: NDArray[np.float32] = (
+        (best if limit is None else best.clamp(-limit, limit)).cpu().numpy()
+    )
+    return given
+
+
+def _first_prompts(call: Call, settings: PromptSettings) -> list[Prompt]:
+    pairs = zip(call.views, call.generators, strict=True)
+    return [_first_prompt(call.kind, view, rng, settings) for view, rng in pairs]
+
+
+def _first_prompt(
+    kind: Kind, view: ObjectView, rng: np.random.Generator, settings: PromptSettings
+) -> Prompt:
+    if kind == "centre":
+        return Prompt(points=[view.centre_xy])
+    if kind == "box":
+        return Prompt(box=view.box_xyxy)
+    if kind == "jittered_box":
+        return Prompt(
+            box=jittered_box(
+                view.box_xyxy,
+                view.geometry.original_size_hw,
+                rng,
+                share=settings.box_jitter,
+                limit_px=settings.box_jitter_px,
+            )
+        )
+    return Prompt(points=[_to_view(_drawn(kind, view, rng), view)])
+
+
+def _drawn(kind: Kind, view: ObjectView, rng: np.random.Generator) -> tuple[float, float]:
+    """Return a random decoder pixel of the object, one deep inside it for 'inner'."""
+    least = rng.uniform(_INNER_DEPTH, 1) * 255 if kind == "inner" else 1
+    places = np.flatnonzero(view.depth >= least)
+    row, column = divmod(int(places[rng.integers(len(places))]), view.depth.shape[1])
+    return float(column), float(row)
+
+
+def _to_view(frame_xy: tuple[float, float], view: ObjectView) -> tuple[float, float]:
+    """Carry a decoder pixel to the pixels of the view, between pixel centres."""
+    return frame_to_original(frame_xy, (view.truth.shape[0], view.truth.shape[1]), view.geometry)
+
+
+def frame_to_original(
+    frame_xy: tuple[float, float], frame_hw: tuple[int, int], geometry: Geometry
+) -> tuple[float, float]:
+    """Return where the centre of a decoder pixel is, as an original pixel index.
+
+    Args:
+        frame_xy: Column and row in the decoder's mask.
+        frame_hw: Size of the decoder's mask.
+        geometry: How the original lies in the model frame.
+    """
+    x, y = (
+        ((place + 0.5) * geometry.input_side / length - 0.5) / scale
+        for place, length, scale in zip(
+            frame_xy, (frame_hw[1], frame_hw[0]), geometry.scale_xy, strict=True
+        )
+    )
+    height, width = geometry.original_size_hw
+    return min(max(x, 0.0), width - 1.0), min(max(y, 0.0), height - 1.0)
+
+
+def _corrected(
+    call: Call, asked: Sequence[Prompt], best: NDArray[np.float32], with_mask: bool
+) -> list[Prompt]:
+    """Add a click on the largest error to each prompt, and the last mask if wanted."""
+    corrected = []
+    for view, rng, prompt, logits in zip(call.views, call.generators, asked, best, strict=True):
+        click = error_click(view.truth > 0.5, logits > 0, view.valid < 0.5)
+        if click is None:
+            # Nothing is wrong, but the rows of a call must stay alike: point at it once more.
+            click = Click(*_drawn("inner", view, rng), 1)
+        place = _to_view((click.x, click.y), view)
+        points = [] if prompt.points is None else prompt.points.tolist()
+        labels = [] if prompt.labels is None else prompt.labels.tolist()
+        corrected.append(
+            Prompt(
+                points=[*points, place],
+                labels=[*labels, click.label],
+                box=prompt.box,
+                mask=logits if with_mask else None,
+            )
+        )
+    return corrected

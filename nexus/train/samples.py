@@ -1,0 +1,288 @@
+"""What a run learns from and what it is measured on: sets, their split, views and objects.
+
+Everything here depends on the settings alone. Nothing is drawn while training but which view of an
+object comes when (see `nexus.train.rounds`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+
+from nexus.core.errors import InputError
+from nexus.core.types import Geometry
+from nexus.data.labelled import LabelledImage, Truth, tight_box
+from nexus.data.prompt_sampling import centre_click
+from nexus.data.readers import open_images
+from nexus.data.sample import Sample
+from nexus.data.transforms import (
+    ColorJitter,
+    RandomFlip,
+    RandomRotate,
+    RandomScale,
+    Transform,
+    apply,
+)
+from nexus.train.config import AugmentSettings, DataSettings, SetSettings
+from nexus.train.losses import truths_to_frame
+
+_MIN_FRAME_PIXELS = 5
+Array: TypeAlias = "NDArray[Any]"
+_LOSSLESS: dict[str, Callable[[Array], Array]] = {
+    "plain": lambda a: a,
+    "mirrored": lambda a: a[:, ::-1],
+    "upside_down": lambda a: a[::-1],
+    "turned_90": lambda a: np.rot90(a),
+    "turned_180": lambda a: np.rot90(a, 2),
+    "turned_270": lambda a: np.rot90(a, 3),
+}
+
+
+@dataclass(frozen=True)
+class SetImage:
+    """An image of one of the run's sets.
+
+    Attributes:
+        set_title: The set it is of.
+        labelled: How to read it.
+    """
+
+    set_title: str
+    labelled: LabelledImage
+
+    @property
+    def name(self) -> str:
+        """Set and name, unique in the run."""
+        return f"{self.set_title}/{self.labelled.name}"
+
+    def chosen(self, settings: DataSettings) -> list[Truth]:
+        """Read the objects that count, the largest first."""
+        sized = [(int(np.count_nonzero(t.mask)), t) for t in self.labelled.load_truths()]
+        large = [pair for pair in sized if pair[0] >= settings.min_area and not pair[1].ignore]
+        large.sort(key=lambda pair: -pair[0])
+        return [truth for _, truth in large[: settings.most_objects]]
+
+
+def split_images(settings: DataSettings) -> tuple[list[SetImage], list[SetImage]]:
+    """Open the sets and return the images to learn from and those held out, by name.
+
+    Raises:
+        InputError: An unknown reader, a folder of another layout, or a set without images.
+    """
+    learnt: list[SetImage] = []
+    held_out: list[SetImage] = []
+    for one in settings.sets:
+        images = _open(one, settings, one.split)
+        if one.held_out_split is not None:
+            learnt += images
+            held_out += _open(one, settings, one.held_out_split)
+            continue
+        kept = len(images) - math.floor(len(images) * settings.held_out)
+        learnt += images[:kept]
+        held_out += images[kept:]
+    return learnt, held_out
+
+
+def _open(one: SetSettings, settings: DataSettings, split: str | None) -> list[SetImage]:
+    folder = Path(settings.root) / one.folder
+    images = sorted(open_images(one.reader, folder, split=split), key=lambda image: image.name)
+    if not images:
+        raise InputError(f"expected images in the set {one.title!r}, got none in {str(folder)!r}")
+    return [SetImage(one.title, image) for image in images]
+
+
+@dataclass(frozen=True)
+class View:
+    """One way to see an image.
+
+    Attributes:
+        image: The image.
+        name: A lossless view, or 'random_0', 'random_1', ...
+        settings: Of the data; they choose the objects.
+        augment: Of the random views.
+        seed: Of the random views.
+    """
+
+    image: SetImage
+    name: str
+    settings: DataSettings
+    augment: AugmentSettings
+    seed: int
+
+    def read(self) -> Sample:
+        """Return the image with the masks of the objects that count.
+
+        Raises:
+            ImageError: The image cannot be read.
+        """
+        pixels = self.image.labelled.load_image()
+        truths = self.image.chosen(self.settings)
+        masks = np.zeros((0, *pixels.shape[:2]), np.bool_)
+        if truths:
+            masks = np.stack([truth.mask for truth in truths])
+        ids = [truth.object_id for truth in truths]
+        sample = Sample(pixels, masks, object_ids=ids, ignored=self.image.labelled.ignored())
+        if self.name in _LOSSLESS:
+            return _turned(sample, _LOSSLESS[self.name])
+        word = f"{self.seed}/{self.image.name}/{self.name}"
+        digest = hashlib.sha256(word.encode()).digest()
+        return apply(_transforms(self.augment), sample, np.random.default_rng(list(digest[:16])))
+
+    def pixels(self) -> NDArray[np.generic]:
+        """Return the image alone, (H, W, 3)."""
+        return self.read().image
+
+
+def views_of(
+    image: SetImage, data: DataSettings, augment: AugmentSettings, seed: int
+) -> list[View]:
+    """Return the views of an image that a run learns from."""
+    names = [*dict.fromkeys(augment.views), *(f"random_{n}" for n in range(augment.random_views))]
+    return [View(image, name, data, augment, seed) for name in names]
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectView:
+    """An object in one view, ready to be pointed at.
+
+    Attributes:
+        view: The view it is in.
+        digest: Of the view's pixels, by which its embedding is found.
+        geometry: How the view lies in the model frame.
+        truth: (h, w) float16 share of each decoder pixel that the object covers.
+        valid: (h, w) float16 share of each decoder pixel that is image and counts.
+        depth: (h, w) uint8 distance from the object's edge, 255 where it is deepest.
+        centre_xy: The pixel of the view where the distance transform has its maximum.
+        box_xyxy: Tight box in pixels of the view.
+    """
+
+    view: View
+    digest: str
+    geometry: Geometry
+    truth: NDArray[np.float16]
+    valid: NDArray[np.float16]
+    depth: NDArray[np.uint8]
+    centre_xy: tuple[float, float]
+    box_xyxy: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingObject:
+    """An object and its views.
+
+    Attributes:
+        image: The image it is in.
+        object_id: Its id there.
+        views: Those in which enough of it is to be seen; at least one.
+    """
+
+    image: SetImage
+    object_id: int
+    views: tuple[ObjectView, ...]
+
+
+def object_views(
+    view: View, digest: str, sample: Sample, geometry: Geometry, frame_hw: tuple[int, int]
+) -> dict[int, ObjectView]:
+    """Make the objects of a view ready; those too small to learn from are left out.
+
+    Args:
+        view: The view.
+        digest: Of its pixels.
+        sample: What `View.read` gave.
+        geometry: How the view lies in the model frame.
+        frame_hw: Size of the decoder's masks.
+    """
+    ready: dict[int, ObjectView] = {}
+    if sample.masks is None or not len(sample.masks):
+        return ready
+    shares, valid = truths_to_frame(sample.masks, geometry, frame_hw, sample.ignored)
+    weights = valid.numpy().astype(np.float16)
+    ids = sample.object_ids.tolist()
+    for key, mask, share in zip(ids, sample.masks, shares.numpy(), strict=True):
+        inside = (share > 0.5) & (weights > 0.5)
+        if np.count_nonzero(inside) < _MIN_FRAME_PIXELS:
+            continue
+        centre = centre_click(mask)
+        ready[key] = ObjectView(
+            view,
+            digest,
+            geometry,
+            share.astype(np.float16),
+            weights,
+            _depth(inside),
+            (centre.x, centre.y),
+            tight_box(mask),
+        )
+    return ready
+
+
+def gather_objects(
+    views: Sequence[tuple[View, dict[int, ObjectView]]],
+) -> list[TrainingObject]:
+    """Put the views of each object together, in the order of the images.
+
+    Raises:
+        InputError: There is no object at all.
+    """
+    found: dict[tuple[str, int], list[ObjectView]] = {}
+    images: dict[str, SetImage] = {}
+    for view, objects in views:
+        images[view.image.name] = view.image
+        for key, one in objects.items():
+            found.setdefault((view.image.name, key), []).append(one)
+    if not found:
+        raise InputError(
+            "expected at least one object to learn from, got none",
+            hint="lower data.min_area, or check that the masks are label maps",
+        )
+    return [TrainingObject(images[name], key, tuple(mine)) for (name, key), mine in found.items()]
+
+
+def sample_digest(name: str, sample: Sample) -> str:
+    """Return a digest of the name, pixels and masks of an image."""
+    digest = hashlib.sha256(f"{name} {sample.image.dtype} {sample.image.shape}".encode())
+    digest.update(np.ascontiguousarray(sample.image).tobytes())
+    masks = () if sample.masks is None else sample.masks
+    for key, mask in zip(sample.object_ids.tolist(), masks, strict=True):
+        digest.update(str(key).encode() + np.packbits(mask).tobytes())
+    return digest.hexdigest()
+
+
+def _depth(inside: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return how deep each pixel of a mask lies, 255 where deepest, 0 outside alone."""
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    y, x = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    distance = distance_transform_edt(np.pad(inside[y, x], 1))[1:-1, 1:-1]
+    depth = np.zeros(inside.shape, np.uint8)
+    depth[y, x] = np.ceil(distance * (255 / distance.max()))
+    return depth
+
+
+def _turned(sample: Sample, turn: Callable[[Array], Array]) -> Sample:
+    """Apply a turn of whole pixels to the image and all masks."""
+    masks = None if sample.masks is None else [turn(mask) for mask in sample.masks]
+    image = np.ascontiguousarray(turn(sample.image))
+    return Sample(
+        image,
+        np.stack(masks) if masks else np.zeros((0, *image.shape[:2]), np.bool_),
+        object_ids=sample.object_ids,
+        ignored=None if sample.ignored is None else np.ascontiguousarray(turn(sample.ignored)),
+    )
+
+
+def _transforms(settings: AugmentSettings) -> list[Transform]:
+    return [
+        RandomFlip(prob=settings.flip),
+        RandomRotate(degrees=settings.rotate_degrees),
+        RandomScale(scale_range=settings.scale),
+        ColorJitter(brightness=settings.brightness, contrast=settings.contrast),
+    ]

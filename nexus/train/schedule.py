@@ -1,0 +1,104 @@
+"""The learning rate over a run, and the moving average of the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from nexus.core.errors import CheckpointError
+from nexus.train.config import OptimizerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor, nn
+
+
+def learning_rate(settings: OptimizerSettings, step: int, progress: float) -> float:
+    """Return the learning rate of a step.
+
+    Args:
+        settings: The highest rate, the warm-up and the form of the fall.
+        step: From 0.
+        progress: Share of the run that is over, 0 to 1.
+    """
+    highest, last = settings.learning_rate, settings.final_share
+    warm = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
+    progress = min(max(progress, 0.0), 1.0)
+    fall = {
+        "cosine": last + (1 - last) * 0.5 * (1 + math.cos(math.pi * progress)),
+        "linear": last + (1 - last) * (1 - progress),
+        "constant": 1.0,
+    }[settings.schedule]
+    return highest * warm * fall
+
+
+def decayed_groups(
+    parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float
+) -> list[dict[str, object]]:
+    """Return AdamW's groups: matrices decay, biases, norms and single tokens do not."""
+    listed = list(parameters)
+    matrices = [p for _, p in listed if p.ndim > 1 and p.shape[0] > 1]
+    others = [p for _, p in listed if not (p.ndim > 1 and p.shape[0] > 1)]
+    groups: list[dict[str, object]] = [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+class Average:
+    """An exponential moving average of weights.
+
+    The first steps decay faster, by (1 + n) / (10 + n) at most, so that a short run does not keep
+    the weights it began with.
+
+    Args:
+        parameters: The weights that learn, by name.
+        decay: Of the average.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
+        self.decay = decay
+        self.weights = {name: p.detach().clone() for name, p in parameters.items()}
+
+    def update(self, parameters: Mapping[str, nn.Parameter], steps: int) -> None:
+        """Move the average towards the weights after `steps` steps."""
+        decay = min(self.decay, (1 + steps) / (10 + steps))
+        with torch.no_grad():
+            mine = list(self.weights.values())
+            torch._foreach_lerp_(mine, [p.detach() for p in parameters.values()], 1 - decay)
+
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Take up the average of an earlier run.
+
+        Raises:
+            CheckpointError: It is of other weights.
+        """
+        if set(weights) != set(self.weights):
+            raise CheckpointError(
+                f"expected an average of {len(self.weights)} weights, got one of {len(weights)}",
+                hint="begin anew in another folder",
+            )
+        for name, tensor in weights.items():
+            self.weights[name].copy_(tensor)
+
+    @contextmanager
+    def in_place(self, parameters: Mapping[str, nn.Parameter]) -> Iterator[None]:
+        """Let the model have the average for the length of a block."""
+        kept = {name: p.detach().clone() for name, p in parameters.items()}
+        try:
+            _fill(parameters, self.weights)
+            yield
+        finally:
+            _fill(parameters, kept)
+
+
+def _fill(parameters: Mapping[str, nn.Parameter], weights: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(weights[name])

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from nexus.core.errors import InputError
+from nexus.eval.compare import Comparison, compare, mean_interval, write_comparison
+from nexus.eval.report import write_objects
+
+
+def rows(values: np.ndarray, per_image: int = 1, **more: Any) -> list[dict[str, Any]]:
+    """Return a row for each value, so many in each image."""
+    return [
+        {
+            "set": "a",
+            "image": f"{index // per_image}.png",
+            "group": f"patient{index // per_image // 2}",
+            "object_id": index % per_image,
+            "protocol": "box",
+            "iou": float(value),
+            **more,
+        }
+        for index, value in enumerate(values)
+    ]
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[np.ndarray, np.ndarray]:
+    """Return figures of two runs over the same objects."""
+    random = np.random.default_rng(0)
+    a = random.uniform(0.3, 0.8, 24)
+    return a, a + random.normal(0.05, 0.1, 24)
+
+
+@pytest.mark.parametrize("method", ["percentile", "basic", "BCa"])
+def test_intervals_are_scipys(pair: tuple[np.ndarray, np.ndarray], method: str) -> None:
+    """Over objects the interval is that of scipy's bootstrap of the mean difference."""
+    a, b = pair
+    (found,) = compare(rows(a), rows(b), unit="object", method=method, seed=7).differences
+    wanted = stats.bootstrap(
+        (b - a,), np.mean, method=method, n_resamples=9999, random_state=np.random.default_rng(7)
+    ).confidence_interval
+
+    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
+    assert found.difference == pytest.approx(np.mean(b - a))
+    assert found.low < found.difference < found.high
+
+
+def test_whole_images_are_drawn(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    """Over images the interval is that of resampling images with all their objects."""
+    a, b = pair
+    (found,) = compare(rows(a, 4), rows(b, 4), confidence=0.9).differences
+    images = (b - a).reshape(6, 4)
+    random = np.random.default_rng(1)
+    means = [images[random.integers(0, 6, 6)].mean() for _ in range(9999)]
+
+    assert (found.low, found.high) == pytest.approx(np.percentile(means, [5, 95]), abs=0.004)
+
+
+def test_units_matter_where_objects_are_alike() -> None:
+    """Objects of one image that move together give a wider interval over images and groups."""
+    moves = np.repeat(np.random.default_rng(0).normal(0, 1, 10), 6)
+    widths = []
+    for unit in ("object", "image", "group"):
+        (found,) = compare(rows(0 * moves, 6), rows(moves, 6), unit=unit).differences
+        widths.append(found.high - found.low)
+
+    assert widths[1] > 1.8 * widths[0]
+    assert widths[2] != widths[1]
+
+
+def test_seeds_decide(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    """Equal seeds give equal intervals, other seeds others."""
+    a, b = map(rows, pair)
+    one, same, other = (compare(a, b, seed=seed).differences for seed in (1, 1, 2))
+
+    assert one == same
+    assert one[0].low != other[0].low
+
+
+def test_pairs_are_matched_by_name(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    """The order of rows means nothing; objects of one run alone are counted and left out."""
+    a, b = pair
+    found = compare(rows(a), rows(b)[::-1][:-4])
+    (each,) = found.differences
+
+    assert (found.only_a, found.only_b) == (4, 0)
+    assert each.objects == 20
+    assert each.difference == pytest.approx(np.mean((b - a)[4:]))
+    assert each.higher_b == pytest.approx(np.mean((b > a)[4:]))
+    assert each.higher_a == pytest.approx(np.mean((b < a)[4:]))
+    assert "In one run only: 4 rows of A, 0 of B." in found.table()
+
+
+def test_what_is_not_defined_is_left_out() -> None:
+    """A pair in which one run has no value does not count, and is said."""
+    one, other = rows(np.ones(3), hd95=2.0), rows(np.ones(3), hd95=1.0)
+    other[0]["hd95"] = None
+    found = compare(one, other)
+    by_metric = {each.metric: each for each in found.differences}
+
+    assert (by_metric["hd95"].objects, by_metric["hd95"].undefined) == (2, 1)
+    assert by_metric["hd95"].difference == -1.0
+    assert "Not defined in one of the runs, and left out: 1 values." in found.table()
+
+
+def test_equal_differences_have_an_interval_of_one_point() -> None:
+    """Where all units differ by the same there is nothing to draw, with BCa as well."""
+    assert mean_interval([0.5] * 4, method="BCa") == (0.5, 0.5)
+    assert mean_interval([0.5]) is None
+    assert mean_interval([0.5, 0.7], ["x", "x"]) is None
+
+
+def test_one_image_has_no_interval() -> None:
+    """A single unit says nothing of others, and the table leaves the interval empty."""
+    found = compare(rows(np.zeros(2), 2), rows(np.ones(2), 2))
+
+    assert (found.differences[0].low, found.differences[0].high) == (None, None)
+    assert "| +1.0000 |  | 100 % | 0 % |" in found.table()
+
+
+def test_folders_and_files_are_read(tmp_path: Path, pair: tuple[np.ndarray, np.ndarray]) -> None:
+    """A run is its folder, its objects.csv or its rows; the results can be written."""
+    a, b = map(rows, pair)
+    path = write_objects(tmp_path / "a" / "objects.csv", a)
+    found: Comparison = compare(tmp_path / "a", b, resamples=99)
+    files = write_comparison(tmp_path / "out", found)
+
+    assert found.differences[0].objects == 24
+    assert compare(path, a).differences[0].difference == pytest.approx(0, abs=1e-6)
+    assert [file.name for file in files] == ["compare.json", "compare.md"]
+    assert json.loads(files[0].read_text())["differences"][0]["metric"] == "iou"
+    assert files[1].read_text() == found.table()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"unit": "pixel"}, "expected unit to be one of image, object, group, got 'pixel'"),
+        ({"method": "normal"}, "expected method to be one of percentile, basic, BCa"),
+        ({"confidence": 95}, r"expected confidence in \(0, 1\).*got 95"),
+        ({"resamples": 0}, "at least 1 resample, got 0.95 and 0"),
+    ],
+)
+def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
+    """What cannot be is an InputError that says so."""
+    with pytest.raises(InputError, match=message):
+        compare(rows(np.ones(2)), rows(np.ones(2)), **options)
+
+
+def test_runs_without_a_common_object_are_refused(tmp_path: Path) -> None:
+    """Nothing can be compared, and what rows are matched by is said."""
+    other = rows(np.ones(2), set="b")
+
+    with pytest.raises(InputError, match=r"got none\nhint: rows are matched by set, image"):
+        compare(rows(np.ones(2)), other)
+    with pytest.raises(InputError, match="each object once in the rows, got a 0.png 0 box twice"):
+        compare(rows(np.ones(2)) * 2, other)
+    with pytest.raises(InputError, match=r"expected the folder of an evaluation, got .*nothing"):
+        compare(tmp_path / "nothing", other)

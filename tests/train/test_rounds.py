@@ -1,0 +1,178 @@
+"""The prompts of a step."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from nexus.core.types import ImageEmbedding, Prompt
+from nexus.models.frame import geometry_of
+from nexus.train.config import LossSettings, PromptSettings
+from nexus.train.rounds import Call, Plan, combined_loss, frame_to_original, rounds_of
+from nexus.train.samples import (
+    TrainingObject,
+    gather_objects,
+    object_views,
+    split_images,
+    views_of,
+)
+from tests.models.tiny import TINY_POLICY
+from tests.train.tiny_run import draw_set, tiny_settings
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> list[TrainingObject]:
+    """The eight objects of four drawn images, in two views each."""
+    draw_set(tmp_path / "shapes")
+    settings = tiny_settings(tmp_path)
+    images, _ = split_images(settings.data)
+    ready = []
+    for image in images:
+        for view in views_of(image, settings.data, settings.augment, 0):
+            sample = view.read()
+            geometry = geometry_of(sample.size_hw, TINY_POLICY)
+            ready.append((view, object_views(view, "x", sample, geometry, (16, 16))))
+    return gather_objects(ready)
+
+
+def keys(calls: Sequence[Call]) -> list[tuple[str, int, str]]:
+    """Return what tells rows apart."""
+    return [
+        (row.view.name, int(row.truth.sum() * 64), call.kind)
+        for call in calls
+        for row in call.views
+    ]
+
+
+def test_an_epoch_has_every_object_once(objects: list[TrainingObject]) -> None:
+    """Four steps of two rows go through eight objects, and the next four in another order."""
+    plan = Plan(objects, PromptSettings(), seed=1, rows=2)
+    seen = [
+        (row.view.image.name, row.truth.tobytes())
+        for step in range(4)
+        for call in plan.calls(step)
+        for row in call.views
+    ]
+
+    known = {
+        (view.view.image.name, view.truth.tobytes()): index
+        for index, one in enumerate(objects)
+        for view in one.views
+    }
+    assert sorted(known[row] for row in seen) == list(range(8))
+
+
+def test_processes_share_the_rows_of_one(objects: list[TrainingObject]) -> None:
+    """The rows of two processes are, in order, those of one with a doubled batch."""
+    double = Plan(objects, PromptSettings(), seed=5, rows=4, accumulation=2)
+    half = Plan(objects, PromptSettings(), seed=5, rows=2, accumulation=2)
+
+    for step in (0, 7):
+        whole = double.calls(step)
+        parts = [half.calls(step, process, 2) for process in (0, 1)]
+        for number, call in enumerate(whole):
+            both = [*keys([parts[0][number]]), *keys([parts[1][number]])]
+            assert keys([call]) == both
+            assert {parts[0][number].mask_prompts, call.mask_prompts} == {call.mask_prompts}
+
+
+def test_kinds_come_by_their_shares(objects: list[TrainingObject]) -> None:
+    """Any stretch of a hundred steps has each kind as often as its share says, within two."""
+    prompts = PromptSettings({"centre": 0.5, "box": 0.3, "random": 0.2})
+    plan = Plan(objects, prompts, seed=2, rows=1)
+
+    counts = Counter(plan.calls(step)[0].kind for step in range(40, 140))
+
+    assert counts["centre"] == pytest.approx(50, abs=2)
+    assert counts["box"] == pytest.approx(30, abs=2)
+    assert counts["random"] == pytest.approx(20, abs=2)
+
+
+def test_a_decoder_pixel_lies_where_the_frame_shows_it() -> None:
+    """Pixel centres of a 16 x 16 map of a 48 x 24 image in a frame of 64 are carried exactly."""
+    geometry = geometry_of((24, 48), TINY_POLICY)
+
+    x, y = frame_to_original((3.0, 1.0), (16, 16), geometry)
+
+    # The centre of column 3 is 14 of 64 frame pixels from the left: index 13.5.
+    assert (x, y) == pytest.approx((13.5 * 48 / 64, 5.5 * 48 / 64))
+    assert frame_to_original((15.0, 15.0), (16, 16), geometry)[1] == 23.0
+
+
+class _Painter:
+    """Answers with a constant, and remembers what it was asked."""
+
+    def __init__(self, value: float) -> None:
+        self.value = torch.tensor(value, requires_grad=True)
+        self.asked: list[list[Prompt]] = []
+
+    def __call__(
+        self, embeddings: Sequence[ImageEmbedding], prompts: Sequence[Prompt], several: bool
+    ) -> tuple[Tensor, Tensor]:
+        self.asked.append(list(prompts))
+        shape = (len(prompts), 3 if several else 1)
+        return self.value.expand(*shape, 16, 16), torch.zeros(shape)
+
+
+def embeddings_of(call: Call) -> list[ImageEmbedding]:
+    """Return embeddings whose features nobody reads."""
+    return [ImageEmbedding(torch.zeros(1, 4, 4), v.geometry, "x", "x") for v in call.views]
+
+
+def test_clicks_correct_what_is_wrong(objects: list[TrainingObject]) -> None:
+    """Where nothing was found the next clicks are on the object, where all was, beside it."""
+    prompts = PromptSettings({"centre": 1.0}, rounds=3, mask_prompt=1.0)
+    for value, label in ((-5.0, 1), (5.0, 0)):
+        (call,) = Plan(objects, prompts, seed=0, rows=2).calls(0)
+        painter = _Painter(value)
+
+        rounds = list(rounds_of(call, painter, embeddings_of(call), prompts, LossSettings()))
+
+        assert [len(asked[0].points) for asked in painter.asked] == [1, 2, 3]  # type: ignore[arg-type]
+        assert painter.asked[1][0].labels.tolist() == [1, label]  # type: ignore[union-attr]
+        assert painter.asked[0][0].mask is None
+        assert painter.asked[2][1].mask is not None
+        assert float(painter.asked[2][1].mask[0, 0]) == value
+        assert all(one.loss.requires_grad for one in rounds)
+
+
+def test_a_perfect_answer_keeps_rows_alike(objects: list[TrainingObject]) -> None:
+    """A row without an error gets one more click on the object."""
+    prompts = PromptSettings({"box": 1.0}, box_rounds=2, mask_prompt=0.0)
+    (call,) = Plan(objects, prompts, seed=0, rows=2).calls(0)
+
+    def perfect(
+        embeddings: Sequence[ImageEmbedding], asked: Sequence[Prompt], several: bool
+    ) -> tuple[Tensor, Tensor]:
+        seen.append(list(asked))
+        truths = torch.from_numpy(np.stack([view.truth > 0.5 for view in call.views]))
+        return truths.unsqueeze(1).float() * 2 - 1, torch.ones(len(asked), 1)
+
+    seen: list[list[Prompt]] = []
+    list(rounds_of(call, perfect, embeddings_of(call), prompts, LossSettings()))
+
+    assert [prompt.labels.tolist() for prompt in seen[1]] == [[1], [1]]  # type: ignore[union-attr]
+    assert all(prompt.box is not None for prompt in seen[1])
+
+
+def test_the_best_candidate_learns() -> None:
+    """Of three masks the one with the least loss has the gradient, and padding has none."""
+    truth = torch.zeros(1, 8, 8)
+    truth[0, :4] = 1
+    valid = torch.ones(1, 8, 8)
+    valid[0, :, 6:] = 0
+    logits = torch.stack([-truth[0], truth[0], truth[0] * 0])[None].requires_grad_()
+
+    found = combined_loss(logits, torch.zeros(1, 3), truth, valid, LossSettings(focal=1.0))
+
+    found.loss.backward()
+    reached = logits.grad.abs().sum((0, 2, 3))  # type: ignore[union-attr]
+    assert (reached > 0).tolist() == [False, True, False]
+    assert float(logits.grad[..., 6:].abs().sum()) == 0  # type: ignore[index]
+    assert set(found.parts) == {"dice", "bce", "focal", "iou"}
