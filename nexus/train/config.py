@@ -234,12 +234,22 @@ class PromptSettings(Checked):
 
 @dataclass(frozen=True)
 class LossSettings(Checked):
-    """Weights of the summands of the loss; see `nexus.train.losses`."""
+    """Weights of the summands of the loss; see `nexus.train.losses`.
+
+    Attributes:
+        dice: Soft Dice of the masks.
+        bce: Binary cross entropy of the masks.
+        focal: Focal loss of the masks.
+        iou: Squared error of the predicted IoU.
+        keep: Answers to boxes that the model gave well as it came are to stay as they were; see
+            `nexus.train.rounds.keeping_loss`. Needs a frozen encoder.
+    """
 
     dice: float = ranged(1.0, 0)
     bce: float = ranged(1.0, 0)
     focal: float = ranged(0.0, 0)
     iou: float = ranged(0.1, 0)
+    keep: float = ranged(0.0, 0)
 
 
 @dataclass(frozen=True)
@@ -346,3 +356,11 @@ class TrainingSettings(Checked):
     cache: CacheSettings = CacheSettings()
     seed: int = ranged(0, 0)
     checkpoint_every: int = ranged(100, 1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.loss.keep and self.adapt.encoder_learns:
+            raise InputError(
+                f"expected loss.keep 0 where the encoder learns, got {self.loss.keep:g}",
+                hint="choose a policy that leaves the encoder as it is, such as decoder",
+            )

@@ -25,6 +25,7 @@ STEP_COLUMNS = (
     "bce",
     "focal",
     "iou",
+    "keep",
     "learning_rate",
     "gradient_norm",
     "kinds",

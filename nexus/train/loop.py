@@ -8,20 +8,22 @@ losses of the one that was left alone.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nexus.core.errors import InputError
 from nexus.core.interrupts import uninterrupted
 from nexus.core.progress import Progress
+from nexus.core.types import ImageEmbedding, Prompt
 from nexus.models.cv import load_model
 from nexus.models.forward import decode_alike
 from nexus.models.pretrained import PretrainedModel
@@ -34,10 +36,10 @@ from nexus.train.evaluation import Figure, chosen_mean, figures_of, measure_imag
 from nexus.train.logs import Logs, draw_curve
 from nexus.train.prepare import Prepared, prepare
 from nexus.train.processes import Processes, share_of
-from nexus.train.rounds import Call, Plan, rounds_of
+from nexus.train.rounds import Call, Decode, Plan, rounds_of
 from nexus.train.schedule import Average, decayed_groups, learning_rate
 
-_PARTS = ("dice", "bce", "focal", "iou")
+_PARTS = ("dice", "bce", "focal", "iou", "keep")
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,11 @@ class _Run:
             )
         self.fingerprint = model.frontend.fingerprint(model.image_encoder)
         self.model = model
+        self.base: PretrainedModel | None = None
+        if settings.loss.keep:
+            # All but the encoder, which is frozen and so is the base's too.
+            shared = {id(model.image_encoder): model.image_encoder}
+            self.base = copy.deepcopy(model, shared).eval()
         self.adapted = Adapted(model, settings.adapt)
         self.learning = self.adapted.learning()
         model.eval()
@@ -251,13 +258,12 @@ class _Run:
             embeddings = self.data.embed(call.views)
             for one in rounds_of(
                 call,
-                lambda images, prompts, several: decode_alike(
-                    self.model, list(images), list(prompts), several
-                ),
+                _decoder(self.model),
                 embeddings,
                 settings.prompts,
                 settings.loss,
                 self.model.policy.logit_limit,
+                None if self.base is None else _decoder(self.base),
             ):
                 loss = one.loss * share
                 # Rounds share nothing but the encoder: without it each is let go of at once.
@@ -380,3 +386,14 @@ class _Run:
         )
         files += write_card(self.folder, self.settings, facts)
         return result
+
+
+def _decoder(model: PretrainedModel) -> Decode:
+    """Return how a model answers rows of different images."""
+
+    def decode(
+        images: Sequence[ImageEmbedding], prompts: Sequence[Prompt], several: bool
+    ) -> tuple[Tensor, Tensor]:
+        return decode_alike(model, list(images), list(prompts), several)
+
+    return decode

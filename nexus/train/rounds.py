@@ -27,6 +27,7 @@ _GOLDEN = 0.6180339887498949
 _INNER_DEPTH = 0.3
 _BOXES = ("box", "jittered_box")
 _ORDER, _ROW, _KIND, _MASK = range(4)
+_KNOWN_DICE = 0.9  # what the base answers as well as this is kept
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,7 @@ def rounds_of(
     prompts: PromptSettings,
     weights: LossSettings,
     logit_limit: float | None = None,
+    base: Decode | None = None,
 ) -> Iterator[Round]:
     """Prompt, yield the loss, correct, and so on.
 
@@ -166,6 +168,7 @@ def rounds_of(
         prompts: Whether a click alone has candidates, and how far boxes are off.
         weights: Of the loss.
         logit_limit: Mask prompts are clipped to this on both sides, as `predict` gives them.
+        base: The model as it came, whose good answers to boxes are kept if `weights` say so.
     """
     device = embeddings[0].features.device
     truth, valid = (
@@ -177,7 +180,14 @@ def rounds_of(
         several = prompts.candidates and number == 0 and call.kind not in _BOXES
         logits, scores = decode(embeddings, asked, several)
         logits, scores = logits.float(), scores.float()
-        yield combined_loss(logits, scores, truth, valid, weights)
+        one = combined_loss(logits, scores, truth, valid, weights)
+        if base is not None and weights.keep and number == 0 and call.kind in _BOXES:
+            with torch.no_grad():
+                known = base(embeddings, asked, several)[0].float()
+            kept = keeping_loss(logits, known, truth, valid)
+            parts = {**one.parts, "keep": float(kept.detach())}
+            one = Round(one.loss + weights.keep * kept, parts)
+        yield one
         if number < len(call.mask_prompts):
             best = _best(logits.detach(), scores.detach(), logit_limit)
             asked = _corrected(call, asked, best, call.mask_prompts[number])
@@ -214,6 +224,24 @@ def combined_loss(
         error = iou_head_loss(scores, logits, **shown).mean()
         loss, parts["iou"] = loss + weights.iou * error, float(error.detach())
     return Round(loss, parts)
+
+
+def keeping_loss(logits: Tensor, known: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
+    """Return how far answers have gone from good ones of the base, the mean over rows.
+
+    Follows "Learning without Forgetting" (arXiv 1606.09282): cross entropy with the base's
+    probabilities, where the base's Dice with the truth is at least 0.9, and 0 elsewhere.
+
+    Args:
+        logits: (P, 1, h, w).
+        known: (P, 1, h, w) logits of the base for the same prompts.
+        truth: As in `combined_loss`.
+        valid: As in `combined_loss`.
+    """
+    shown: dict[str, Any] = {"valid": valid.unsqueeze(1), "reduction": "none"}
+    good = dice_loss(known, truth.unsqueeze(1), **shown) <= 1 - _KNOWN_DICE  # (P, 1)
+    drift: Tensor = bce_loss(logits, known.sigmoid(), **shown)
+    return (drift * good).mean()
 
 
 def _best(logits: Tensor, scores: Tensor, limit: float | None) -> NDArray[np.float32]:

@@ -263,7 +263,8 @@ def _depth(inside: NDArray[np.bool_]) -> NDArray[np.uint8]:
     y, x = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     distance = distance_transform_edt(np.pad(inside[y, x], 1))[1:-1, 1:-1]
     depth = np.zeros(inside.shape, np.uint8)
-    depth[y, x] = np.ceil(distance * (255 / distance.max()))
+    # Divided first: the deepest pixel is 255 exactly, and no rounding takes it past that.
+    depth[y, x] = np.ceil(distance / distance.max() * 255)
     return depth
 
 

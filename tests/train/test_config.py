@@ -14,9 +14,11 @@ from nexus.train.config import (
     DataSettings,
     EvaluateSettings,
     LoraSettings,
+    LossSettings,
     OptimizerSettings,
     PromptSettings,
     SetSettings,
+    TrainingSettings,
 )
 
 
@@ -37,6 +39,15 @@ from nexus.train.config import (
         (
             lambda: EvaluateSettings(("box",), choose=("clicks",)),
             "expected choose among measures, got also clicks",
+        ),
+        (
+            lambda: TrainingSettings(
+                DataSettings((SetSettings("a"),)),
+                OptimizerSettings(steps=1),
+                adapt=AdaptSettings("full"),
+                loss=LossSettings(keep=1.0),
+            ),
+            "expected loss.keep 0 where the encoder learns, got 1",
         ),
     ],
 )

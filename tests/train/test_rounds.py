@@ -14,7 +14,14 @@ from torch import Tensor
 from nexus.core.types import ImageEmbedding, Prompt
 from nexus.models.frame import geometry_of
 from nexus.train.config import LossSettings, PromptSettings
-from nexus.train.rounds import Call, Plan, combined_loss, frame_to_original, rounds_of
+from nexus.train.rounds import (
+    Call,
+    Plan,
+    combined_loss,
+    frame_to_original,
+    keeping_loss,
+    rounds_of,
+)
 from nexus.train.samples import (
     TrainingObject,
     gather_objects,
@@ -176,3 +183,36 @@ def test_the_best_candidate_learns() -> None:
     assert (reached > 0).tolist() == [False, True, False]
     assert float(logits.grad[..., 6:].abs().sum()) == 0  # type: ignore[index]
     assert set(found.parts) == {"dice", "bce", "focal", "iou"}
+
+
+def test_good_answers_of_the_base_are_kept() -> None:
+    """Where the base is right the loss grows with the distance from it; elsewhere it is 0."""
+    truth = torch.zeros(2, 8, 8)
+    truth[:, :4] = 1
+    valid = torch.ones(2, 8, 8)
+    known = torch.stack([truth[0] * 20 - 10, 10 - truth[1] * 20])[:, None]
+    drifted = (-known).clone().requires_grad_()
+
+    near = keeping_loss(known, known, truth, valid)
+    far = keeping_loss(drifted, known, truth, valid)
+    far.backward()
+
+    assert float(near) < 1e-3
+    assert float(far.detach()) == pytest.approx(5, rel=0.01)  # one row of two, 10 a pixel
+    assert [bool(one.abs().sum() > 0) for one in drifted.grad] == [True, False]  # type: ignore[union-attr]
+
+
+def test_the_base_is_asked_of_first_boxes_alone(objects: list[TrainingObject]) -> None:
+    """Boxes are compared with the base once a call, clicks never, and without a weight nothing."""
+    asked: dict[str, int] = {}
+    for kind, weight in (("box", 1.0), ("centre", 1.0), ("box", 0.0)):
+        prompts = PromptSettings({kind: 1.0}, rounds=2, box_rounds=2)  # type: ignore[dict-item]
+        (call,) = Plan(objects, prompts, seed=0, rows=2).calls(0)
+        base, weights = _Painter(0.0), LossSettings(keep=weight)
+        found = list(
+            rounds_of(call, _Painter(1.0), embeddings_of(call), prompts, weights, base=base)
+        )
+        asked[f"{kind} {weight:g}"] = len(base.asked)
+        assert ("keep" in found[0].parts) == (kind == "box" and weight > 0)
+
+    assert asked == {"box 1": 1, "centre 1": 0, "box 0": 0}

@@ -13,6 +13,7 @@ from nexus.models.frame import geometry_of
 from nexus.train.config import AugmentSettings, DataSettings, SetSettings
 from nexus.train.samples import (
     View,
+    _depth,
     gather_objects,
     object_views,
     sample_digest,
@@ -130,3 +131,15 @@ def test_views_are_put_together(data: DataSettings) -> None:
     assert {one.object_id for one in objects} == {1, 2}
     with pytest.raises(InputError, match="at least one object to learn from, got none\nhint: low"):
         gather_objects([(pairs[0][0], {})])
+
+
+@pytest.mark.parametrize("radius", range(1, 60))
+def test_the_deepest_pixel_is_255(radius: int) -> None:
+    """Whatever the size, depth is 255 where an object is deepest, above 0 on it, 0 beside it."""
+    y, x = np.mgrid[:128, :128]
+    disc = (y - 60) ** 2 + (x - 63) ** 2 <= radius**2
+
+    depth = _depth(disc)
+
+    assert depth.max() == 255
+    assert np.array_equal(depth > 0, disc)
