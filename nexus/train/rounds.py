@@ -241,7 +241,8 @@ def keeping_loss(logits: Tensor, known: Tensor, truth: Tensor, valid: Tensor) ->
     shown: dict[str, Any] = {"valid": valid.unsqueeze(1), "reduction": "none"}
     good = dice_loss(known, truth.unsqueeze(1), **shown) <= 1 - _KNOWN_DICE  # (P, 1)
     drift: Tensor = bce_loss(logits, known.sigmoid(), **shown)
-    return (drift * good).mean()
+    kept: Tensor = (drift * good).mean()
+    return kept
 
 
 def _best(logits: Tensor, scores: Tensor, limit: float | None) -> NDArray[np.float32]:
