@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from nexus.core.errors import InputError, NexusError
+
+STATE_FOLDER = ".nexus"
+"""What a run keeps for itself in its output folder."""
+
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -28,3 +33,36 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def claimed(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Hold an output folder for the block, so that no two runs write into it; yield its state.
+
+    The folder is made if it is not there. A lock of a run that died is free again.
+
+    Raises:
+        InputError: The folder cannot be made.
+        NexusError: Another run holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    state = Path(folder) / STATE_FOLDER
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"expected the output to be a folder, got {os.fspath(folder)!r}: {error}"
+        ) from error
+    lock = FileLock(state / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise NexusError(
+            f"expected {os.fspath(folder)!r} to be free, got one that another run is using",
+            hint="wait for it, or write into another folder",
+        ) from error
+    try:
+        yield state
+    finally:
+        lock.release()

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nexus.core.errors import InputError, NexusError, NexusWarning
+from nexus.core.errors import InputError, NexusWarning
+from nexus.core.files import claimed
 from nexus.core.progress import Progress
 from nexus.data.journal import Journal
 from nexus.data.labelled import LabelledImage, LabelledVideo
@@ -176,33 +177,16 @@ class _Run:
         if out is None:
             yield
             return
-        from filelock import FileLock, Timeout
-
-        state = Path(out) / ".nexus"
-        try:
-            state.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"expected the output to be a folder, got {os.fspath(out)!r}: {error}"
-            ) from error
-        lock = FileLock(state / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise NexusError(
-                f"expected {os.fspath(out)!r} to be free, got one that another run is using",
-                hint="wait for it, or write into another folder",
-            ) from error
         settings = {
             **self.described,
             **{key: self.about.get(key) for key in ("dataset", "split")},
             "detections": None if self.detections is None else _digest_of(self.items),
         }
-        try:
-            with Journal(state / "journal.jsonl", settings) as self._records:
-                yield
-        finally:
-            lock.release()
+        with (
+            claimed(out) as state,
+            Journal(state / "journal.jsonl", settings) as self._records,
+        ):
+            yield
 
     def fill(self, workers: int, progress: bool) -> None:
         """Evaluate the items that are left."""

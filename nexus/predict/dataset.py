@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nexus.core.errors import InputError, NexusError, NexusWarning
-from nexus.core.files import replacing
+from nexus.core.errors import InputError, NexusWarning
+from nexus.core.files import claimed, replacing
 from nexus.core.progress import Progress
 from nexus.data.datasets import Dataset, DatasetImage, InputImage, find_images, with_category
 from nexus.data.formats.records import flat_records
@@ -37,7 +37,6 @@ from nexus.predict.dataset_jobs import (
 )
 from nexus.predict.dataset_settings import describe_generator
 
-STATE_FOLDER = ".nexus"
 """Folder below the output with the journal, the lock and the lists of files written."""
 
 _UNFINISHED = re.compile(r"\..+\.[0-9a-f]{12}\.part(\..+)?")
@@ -197,31 +196,14 @@ class DatasetRun:
             InputError: The folder was begun under other settings, or cannot be made.
             NexusError: Another run holds it.
         """
-        from filelock import FileLock, Timeout
-
-        state = self.folder / STATE_FOLDER
-        try:
-            state.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"expected the output to be a folder, got {str(self.folder)!r}: {error}"
-            ) from error
-        lock = FileLock(state / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise NexusError(
-                f"expected {str(self.folder)!r} to be free, got one that another run is using",
-                hint="wait for it, or write into another folder",
-            ) from error
-        try:
-            self._sweep()
-            with Journal(state / "journal.jsonl", settings) as self._journal:
-                self._settings = settings
-                yield
-        finally:
-            self._journal = None
-            lock.release()
+        with claimed(self.folder) as state:
+            try:
+                self._sweep()
+                with Journal(state / "journal.jsonl", settings) as self._journal:
+                    self._settings = settings
+                    yield
+            finally:
+                self._journal = None
 
     def left(self) -> list[Job]:
         """Return the images the journal does not have, or has of another state of the file."""
