@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from nexus.core.errors import InputError
+from nexus.core.files import claimed
 from nexus.core.interrupts import uninterrupted
 from nexus.core.progress import Progress
 from nexus.core.types import ImageEmbedding, Prompt
@@ -85,6 +86,7 @@ def fine_tune(
         on_step: Called after each step with the steps done and the loss.
 
     Raises:
+        NexusError: Another run is writing into the folder.
         InputError: The folder holds a run and `resume` is false, or a run with other settings or
             data; a set cannot be used.
         WeightsError: The model's weights cannot be fetched or read.
@@ -105,7 +107,7 @@ def fine_tune(
             input_side=settings.model.input_side,
         )
     # Dropout draws from the global generator; the caller's is left as it was.
-    with torch.random.fork_rng():
+    with claimed(folder) if processes.is_first else nullcontext(), torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         run = _Run(settings, folder, model.to(processes.device), processes)
         return run.run(command, on_step)

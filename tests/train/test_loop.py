@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from nexus.core.errors import InputError, NexusWarning
+from nexus.core.errors import InputError, NexusError, NexusWarning
+from nexus.core.files import claimed
 from nexus.core.types import Prompt
 from nexus.models.cv import SAM, SAM2
 from nexus.models.policy import LITE_MEDSAM_POLICY
@@ -301,3 +302,11 @@ def test_a_budget_of_time_ends(root: Path) -> None:
     assert float(rows[-1]["seconds"]) >= 0.3
     assert result.steps == len(rows) > 1
     assert float(rows[-1]["learning_rate"]) < 0.5 * float(rows[0]["learning_rate"])
+
+
+def test_a_folder_that_another_run_writes_is_refused(root: Path) -> None:
+    """Two runs cannot mix in one folder; the second is told before it learns anything."""
+    with claimed(root / "out"), pytest.raises(NexusError, match="got one that another run is"):
+        fine_tune(quick(root), root / "out", model=tiny_sam())
+
+    assert not (root / "out" / "steps.csv").exists()
