@@ -16,6 +16,8 @@ DEMO_IMAGE ?= examples/images/retina.jpg
 DEMO_BOX ?= 112,530,330,764
 DEMO_OUT ?= demo_out
 DATA ?= ../shared/data
+REFERENCE_SETS := acdc_mri busi_us coco_sample cxr_covid davis345_interactive dsb2018_nuclei \
+	kvasir_seg mri_prostate pennfudan_sample ph2_skin
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{printf "%-22s %s\n", $$1, $$2}'
@@ -48,7 +50,10 @@ proof-generate: .venv/.dev  ## 200 images, killed ten times on the way: the same
 	$(BIN)/python -m pytest -m slow tests/predict/test_dataset.py
 
 proof-reference: .venv/.dev  ## LiteMedSAM on all real images beside the repository, a few minutes
-	NEXUS_PROOF=1 $(BIN)/python -m pytest -m slow -s tests/parity/test_lite_medsam_reference.py
+	rm -rf eval_out/reference
+	$(BIN)/nexus evaluate --dataset folder $(REFERENCE_SETS:%=--root "$(DATA)/%") --model lite_medsam \
+		--protocol box --max-objects 20 --min-area 50 --out eval_out/reference
+	$(BIN)/python -m benchmarks.reference eval_out/reference "$(DATA)/lite_medsam_reference.json"
 
 proof-points: .venv/.dev  ## teach LiteMedSAM clicks on the images beside the repository, 20 minutes
 	$(BIN)/nexus train --recipe points --set data.root="$(DATA)" --out train_out/points
@@ -63,7 +68,7 @@ bench: .venv/.dev  ## measure the image models on this machine
 	$(BIN)/python -m benchmarks.image
 
 clean:  ## remove .venv, results and tool caches; fetched weights stay
-	rm -rf .venv demo_out train_out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv demo_out eval_out train_out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find nexus tests tools benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written last, so that an interrupted set-up is taken up again by the next command.

@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 from nexus.core.errors import InputError
 
-Kind = Literal["centre", "inner", "random", "box", "jittered_box"]
+Kind = Literal["centre", "inner", "random", "box", "jittered_box", "near_box"]
 View = Literal["plain", "mirrored", "upside_down", "turned_90", "turned_180", "turned_270"]
 Measure = Literal["box", "one_click", "clicks"]
+BOXES: tuple[Kind, ...] = ("box", "jittered_box", "near_box")
 _UNBOUNDED = float("inf")
 
 
@@ -195,7 +196,9 @@ class PromptSettings(Checked):
     Attributes:
         first: Shares of the kinds a first prompt has: 'centre' (a click at the maximum of the
             object's distance transform), 'inner' (a click anywhere at least three tenths as deep),
-            'random' (a click anywhere on it), 'box' (tight), 'jittered_box'.
+            'random' (a click anywhere on it), 'box' (tight), 'jittered_box', 'near_box' (a box of
+            any size with its middle in the tight one; it has no truth, and what is learnt is to
+            answer as the model did when it came, so that it needs `loss.keep`).
         rounds: Prompts a step that begins with a click gives one after the other; each adds a
             click on the largest error of the one before.
         box_rounds: The same for a step that begins with a box.
@@ -226,10 +229,16 @@ class PromptSettings(Checked):
     @property
     def clicks(self) -> bool:
         """Whether the run teaches clicks at all."""
-        boxes = {"box", "jittered_box"}
-        return self.box_rounds > 1 or any(
-            share > 0 and kind not in boxes for kind, share in self.first.items()
+        return any(
+            share > 0 and (kind not in BOXES or self.rounds_of(kind) > 1)
+            for kind, share in self.first.items()
         )
+
+    def rounds_of(self, kind: Kind) -> int:
+        """Return how many prompts a step gives that begins with a kind."""
+        if kind == "near_box":
+            return 1
+        return self.box_rounds if kind in BOXES else self.rounds
 
 
 @dataclass(frozen=True)
@@ -241,8 +250,9 @@ class LossSettings(Checked):
         bce: Binary cross entropy of the masks.
         focal: Focal loss of the masks.
         iou: Squared error of the predicted IoU.
-        keep: Answers to boxes that the model gave well as it came are to stay as they were; see
-            `nexus.train.rounds.keeping_loss`. Needs a frozen encoder.
+        keep: Answers to boxes that the model gave well as it came are to stay as they were, and
+            all answers to a 'near_box'; see `nexus.train.rounds.keeping_loss`. Needs a frozen
+            encoder.
     """
 
     dice: float = ranged(1.0, 0)
@@ -363,4 +373,9 @@ class TrainingSettings(Checked):
             raise InputError(
                 f"expected loss.keep 0 where the encoder learns, got {self.loss.keep:g}",
                 hint="choose a policy that leaves the encoder as it is, such as decoder",
+            )
+        if self.prompts.first.get("near_box") and not self.loss.keep:
+            raise InputError(
+                "expected loss.keep above 0 for prompts.first.near_box, got 0",
+                hint="a near_box has no truth: what it teaches is to answer as before",
             )

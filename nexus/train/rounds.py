@@ -1,8 +1,6 @@
-"""The prompts of a step: which objects, how they are pointed at, and what corrects the answer.
+"""The rounds of a decoder call: point at objects, weigh the answers, correct them.
 
-All of it is a function of the seed, the step and the row alone: a run that is taken up again goes
-on as if it had not stopped, and any number of processes share the rows of one. The rows of a
-decoder call have prompts of one kind, so that they have equally many tokens.
+Everything random comes from the generators of the call, see `nexus.train.plan`.
 """
 
 from __future__ import annotations
@@ -18,117 +16,15 @@ from torch import Tensor
 
 from nexus.core.types import Geometry, ImageEmbedding, Prompt
 from nexus.data.prompt_sampling import Click, error_click, jittered_box
-from nexus.train.config import Kind, LossSettings, PromptSettings
+from nexus.train.config import BOXES, Kind, LossSettings, PromptSettings
 from nexus.train.losses import bce_loss, dice_loss, focal_loss, iou_head_loss
-from nexus.train.samples import ObjectView, TrainingObject
+from nexus.train.plan import Call
+from nexus.train.samples import ObjectView
 
-# Consecutive multiples of it fill [0, 1) evenly, so that every stretch of a run has its shares.
-_GOLDEN = 0.6180339887498949
 _INNER_DEPTH = 0.3
-_BOXES = ("box", "jittered_box")
-_ORDER, _ROW, _KIND, _MASK = range(4)
+_NEAR_SPREAD = 0.4  # of the logarithm of a near box's sides
+_NEAR_LEAST_PX = 2.0  # half a side
 _KNOWN_DICE = 0.9  # what the base answers as well as this is kept
-
-
-@dataclass(frozen=True)
-class Call:
-    """One decoder call.
-
-    Attributes:
-        kind: How its rows are first pointed at.
-        mask_prompts: For each later round, whether the mask of the one before comes along.
-        views: One for each row.
-        generators: One for each row.
-    """
-
-    kind: Kind
-    mask_prompts: tuple[bool, ...]
-    views: tuple[ObjectView, ...]
-    generators: tuple[np.random.Generator, ...]
-
-
-class Plan:
-    """Which rows come when.
-
-    Args:
-        objects: What is learnt from.
-        prompts: The kinds of prompts and their shares.
-        seed: Everything follows from it.
-        rows: Of one decoder call of one process.
-        accumulation: Decoder calls of a step.
-        balance: As in `DataSettings`.
-    """
-
-    def __init__(
-        self,
-        objects: Sequence[TrainingObject],
-        prompts: PromptSettings,
-        *,
-        seed: int,
-        rows: int,
-        accumulation: int = 1,
-        balance: float = 0.0,
-    ) -> None:
-        self.objects = objects
-        self.prompts = prompts
-        self.seed = seed
-        self.rows = rows
-        self.accumulation = accumulation
-        self._counts = _wanted_counts(objects, balance)
-        self._epochs: dict[int, NDArray[np.int64]] = {}
-        shares = np.array(list(prompts.first.values()), np.float64)
-        self._kinds = list(prompts.first)
-        self._limits = np.cumsum(shares / shares.sum())
-        self._offset = float(self._generator(_KIND).random())
-
-    def calls(self, step: int, process: int = 0, processes: int = 1) -> list[Call]:
-        """Return the decoder calls of a step that fall to one process."""
-        return [self._call(step, call, process, processes) for call in range(self.accumulation)]
-
-    def _call(self, step: int, call: int, process: int, processes: int) -> Call:
-        number = step * self.accumulation + call
-        kind = self._kind(number)
-        rounds = self.prompts.box_rounds if kind in _BOXES else self.prompts.rounds
-        chance = self._generator(_MASK, number).random(max(rounds - 1, 0))
-        first = (number * processes + process) * self.rows
-        generators = [self._generator(_ROW, first + row) for row in range(self.rows)]
-        objects = [self._object(first + row) for row in range(self.rows)]
-        views = [
-            one.views[int(rng.integers(len(one.views)))]
-            for one, rng in zip(objects, generators, strict=True)
-        ]
-        masks = tuple(bool(value < self.prompts.mask_prompt) for value in chance)
-        return Call(kind, masks, tuple(views), tuple(generators))
-
-    def _kind(self, number: int) -> Kind:
-        place = (self._offset + number * _GOLDEN) % 1.0
-        index = int(np.searchsorted(self._limits, place, side="right"))
-        return self._kinds[min(index, len(self._kinds) - 1)]
-
-    def _object(self, position: int) -> TrainingObject:
-        """Return the object at a place in the endless order of all epochs."""
-        epoch, place = divmod(position, len(self.objects))
-        if epoch not in self._epochs:
-            if len(self._epochs) > 2:
-                del self._epochs[min(self._epochs)]
-            self._epochs[epoch] = self._order(epoch)
-        return self.objects[int(self._epochs[epoch][place])]
-
-    def _order(self, epoch: int) -> NDArray[np.int64]:
-        """Return as many indices as there are objects, each about as often as wanted."""
-        rng = self._generator(_ORDER, epoch)
-        edges = np.cumsum(self._counts)
-        marks = (np.arange(len(self.objects)) + rng.random()) * (edges[-1] / len(self.objects))
-        return rng.permutation(np.searchsorted(edges, marks, side="right").clip(max=len(edges) - 1))
-
-    def _generator(self, *key: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, *key])
-
-
-def _wanted_counts(objects: Sequence[TrainingObject], balance: float) -> NDArray[np.float64]:
-    """Return how often each object is to come, relative to the others."""
-    titles = [one.image.set_title for one in objects]
-    return np.array([titles.count(title) ** -balance for title in titles])
 
 
 @dataclass(frozen=True)
@@ -168,7 +64,8 @@ def rounds_of(
         prompts: Whether a click alone has candidates, and how far boxes are off.
         weights: Of the loss.
         logit_limit: Mask prompts are clipped to this on both sides, as `predict` gives them.
-        base: The model as it came, whose good answers to boxes are kept if `weights` say so.
+        base: The model as it came, whose answers to boxes are kept if `weights` say so; calls of
+            kind 'near_box' need it.
     """
     device = embeddings[0].features.device
     truth, valid = (
@@ -177,14 +74,17 @@ def rounds_of(
     )
     asked = _first_prompts(call, prompts)
     for number in range(len(call.mask_prompts) + 1):
-        several = prompts.candidates and number == 0 and call.kind not in _BOXES
+        several = prompts.candidates and number == 0 and call.kind not in BOXES
         logits, scores = decode(embeddings, asked, several)
         logits, scores = logits.float(), scores.float()
-        one = combined_loss(logits, scores, truth, valid, weights)
-        if base is not None and weights.keep and number == 0 and call.kind in _BOXES:
+        has_truth = call.kind != "near_box"
+        one = Round(logits.new_zeros(()), {})
+        if has_truth:
+            one = combined_loss(logits, scores, truth, valid, weights)
+        if base is not None and weights.keep and number == 0 and call.kind in BOXES:
             with torch.no_grad():
                 known = base(embeddings, asked, several)[0].float()
-            kept = keeping_loss(logits, known, truth, valid)
+            kept = keeping_loss(logits, known, truth if has_truth else None, valid)
             parts = {**one.parts, "keep": float(kept.detach())}
             one = Round(one.loss + weights.keep * kept, parts)
         yield one
@@ -226,22 +126,24 @@ def combined_loss(
     return Round(loss, parts)
 
 
-def keeping_loss(logits: Tensor, known: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
-    """Return how far answers have gone from good ones of the base, the mean over rows.
+def keeping_loss(logits: Tensor, known: Tensor, truth: Tensor | None, valid: Tensor) -> Tensor:
+    """Return how far answers have gone from those of the base, the mean over rows.
 
     Follows "Learning without Forgetting" (arXiv 1606.09282): cross entropy with the base's
-    probabilities, where the base's Dice with the truth is at least 0.9, and 0 elsewhere.
+    probabilities. Where there is a truth, rows count whose base's Dice with it is at least 0.9,
+    and the others are 0.
 
     Args:
         logits: (P, 1, h, w).
         known: (P, 1, h, w) logits of the base for the same prompts.
-        truth: As in `combined_loss`.
+        truth: As in `combined_loss`; None counts all rows.
         valid: As in `combined_loss`.
     """
     shown: dict[str, Any] = {"valid": valid.unsqueeze(1), "reduction": "none"}
-    good = dice_loss(known, truth.unsqueeze(1), **shown) <= 1 - _KNOWN_DICE  # (P, 1)
-    drift: Tensor = bce_loss(logits, known.sigmoid(), **shown)
-    kept: Tensor = (drift * good).mean()
+    drift: Tensor = bce_loss(logits, known.sigmoid(), **shown)  # (P, 1)
+    if truth is not None:
+        drift = drift * (dice_loss(known, truth.unsqueeze(1), **shown) <= 1 - _KNOWN_DICE)
+    kept: Tensor = drift.mean()
     return kept
 
 
@@ -277,7 +179,20 @@ def _first_prompt(
                 limit_px=settings.box_jitter_px,
             )
         )
+    if kind == "near_box":
+        return Prompt(box=_near_box(view, rng))
     return Prompt(points=[_to_view(_drawn(kind, view, rng), view)])
+
+
+def _near_box(view: ObjectView, rng: np.random.Generator) -> tuple[float, float, float, float]:
+    """Return a box whose middle is in the object's box, of about its size, within the view."""
+    height, width = view.geometry.original_size_hw
+    x0, y0, x1, y1 = view.box_xyxy
+    x, y = rng.uniform(x0, x1), rng.uniform(y0, y1)
+    half_w, half_h = np.exp(rng.normal(0, _NEAR_SPREAD, 2)) * ((x1 - x0) / 2, (y1 - y0) / 2)
+    half_w, half_h = max(half_w, _NEAR_LEAST_PX), max(half_h, _NEAR_LEAST_PX)
+    left, top = max(0.0, x - half_w), max(0.0, y - half_h)
+    return left, top, min(float(width), x + half_w), min(float(height), y + half_h)
 
 
 def _drawn(kind: Kind, view: ObjectView, rng: np.random.Generator) -> tuple[float, float]:

@@ -13,7 +13,7 @@ import json
 import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from nexus.core.checkpoint import load_strict
 from nexus.core.errors import CheckpointError, InputError, NexusError
-from nexus.core.files import replacing
+from nexus.core.files import claimed, replacing
 from nexus.core.progress import Progress
 from nexus.data.labelled import LabelledVideo
 from nexus.models.cv.sam2 import SAM2
@@ -147,31 +147,32 @@ def fine_tune_video(
         InputError: No usable video; or a state in `out` that is not to be taken up, or that is of
             a run with other settings.
         CheckpointError: The state is damaged or another model's.
-        NexusError: The loss is not finite any more.
+        NexusError: The loss is not finite any more, or another run is writing into `out`.
     """
     settings = settings or VideoTrainingSettings()
     videos = usable_videos(clips)
     folder = None if out is None else Path(out)
-    with _learning(model, settings) as parameters, ExitStack() as stack:
-        optimizer = _optimizer(parameters, settings)
-        log = _taken_up(model, optimizer, settings, folder, resume)
-        bar = None
-        if progress:
-            bar = stack.enter_context(
-                Progress(settings.steps, label="train", unit="steps", done=len(log))
-            )
-        for step in range(len(log), settings.steps):
-            log.append(_step(model, optimizer, parameters, videos, settings, step))
-            last = step + 1 == settings.steps
-            if folder is not None and (last or (step + 1) % settings.checkpoint_every == 0):
-                _write_state(model, optimizer, settings, log, folder)
-            if bar is not None:
-                bar.advance()
-            if on_step is not None:
-                on_step(log[-1])
-    if folder is not None:
-        save_checkpoint(model, folder / WEIGHTS, {"format": "pt", "variant": model.variant})
-        draw_curve(folder)
+    with nullcontext() if folder is None else claimed(folder):
+        with _learning(model, settings) as parameters, ExitStack() as stack:
+            optimizer = _optimizer(parameters, settings)
+            log = _taken_up(model, optimizer, settings, folder, resume)
+            bar = None
+            if progress:
+                bar = stack.enter_context(
+                    Progress(settings.steps, label="train", unit="steps", done=len(log))
+                )
+            for step in range(len(log), settings.steps):
+                log.append(_step(model, optimizer, parameters, videos, settings, step))
+                last = step + 1 == settings.steps
+                if folder is not None and (last or (step + 1) % settings.checkpoint_every == 0):
+                    _write_state(model, optimizer, settings, log, folder)
+                if bar is not None:
+                    bar.advance()
+                if on_step is not None:
+                    on_step(log[-1])
+        if folder is not None:
+            save_checkpoint(model, folder / WEIGHTS, {"format": "pt", "variant": model.variant})
+            draw_curve(folder)
     return log
 
 

@@ -49,6 +49,14 @@ from nexus.train.config import (
             ),
             "expected loss.keep 0 where the encoder learns, got 1",
         ),
+        (
+            lambda: TrainingSettings(
+                DataSettings((SetSettings("a"),)),
+                OptimizerSettings(steps=1),
+                prompts=PromptSettings({"centre": 0.8, "near_box": 0.2}),
+            ),
+            "expected loss.keep above 0 for prompts.first.near_box, got 0",
+        ),
     ],
 )
 def test_values_that_make_no_sense(make: Callable[[], Any], message: str) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,91 +13,10 @@ from torch import Tensor
 from nexus.core.types import ImageEmbedding, Prompt
 from nexus.models.frame import geometry_of
 from nexus.train.config import LossSettings, PromptSettings
-from nexus.train.rounds import (
-    Call,
-    Plan,
-    combined_loss,
-    frame_to_original,
-    keeping_loss,
-    rounds_of,
-)
-from nexus.train.samples import (
-    TrainingObject,
-    gather_objects,
-    object_views,
-    split_images,
-    views_of,
-)
+from nexus.train.plan import Call, Plan
+from nexus.train.rounds import combined_loss, frame_to_original, keeping_loss, rounds_of
+from nexus.train.samples import TrainingObject
 from tests.models.tiny import TINY_POLICY
-from tests.train.tiny_run import draw_set, tiny_settings
-
-
-@pytest.fixture
-def objects(tmp_path: Path) -> list[TrainingObject]:
-    """The eight objects of four drawn images, in two views each."""
-    draw_set(tmp_path / "shapes")
-    settings = tiny_settings(tmp_path)
-    images, _ = split_images(settings.data)
-    ready = []
-    for image in images:
-        for view in views_of(image, settings.data, settings.augment, 0):
-            sample = view.read()
-            geometry = geometry_of(sample.size_hw, TINY_POLICY)
-            ready.append((view, object_views(view, "x", sample, geometry, (16, 16))))
-    return gather_objects(ready)
-
-
-def keys(calls: Sequence[Call]) -> list[tuple[str, int, str]]:
-    """Return what tells rows apart."""
-    return [
-        (row.view.name, int(row.truth.sum() * 64), call.kind)
-        for call in calls
-        for row in call.views
-    ]
-
-
-def test_an_epoch_has_every_object_once(objects: list[TrainingObject]) -> None:
-    """Four steps of two rows go through eight objects, and the next four in another order."""
-    plan = Plan(objects, PromptSettings(), seed=1, rows=2)
-    seen = [
-        (row.view.image.name, row.truth.tobytes())
-        for step in range(4)
-        for call in plan.calls(step)
-        for row in call.views
-    ]
-
-    known = {
-        (view.view.image.name, view.truth.tobytes()): index
-        for index, one in enumerate(objects)
-        for view in one.views
-    }
-    assert sorted(known[row] for row in seen) == list(range(8))
-
-
-def test_processes_share_the_rows_of_one(objects: list[TrainingObject]) -> None:
-    """The rows of two processes are, in order, those of one with a doubled batch."""
-    double = Plan(objects, PromptSettings(), seed=5, rows=4, accumulation=2)
-    half = Plan(objects, PromptSettings(), seed=5, rows=2, accumulation=2)
-
-    for step in (0, 7):
-        whole = double.calls(step)
-        parts = [half.calls(step, process, 2) for process in (0, 1)]
-        for number, call in enumerate(whole):
-            both = [*keys([parts[0][number]]), *keys([parts[1][number]])]
-            assert keys([call]) == both
-            assert {parts[0][number].mask_prompts, call.mask_prompts} == {call.mask_prompts}
-
-
-def test_kinds_come_by_their_shares(objects: list[TrainingObject]) -> None:
-    """Any stretch of a hundred steps has each kind as often as its share says, within two."""
-    prompts = PromptSettings({"centre": 0.5, "box": 0.3, "random": 0.2})
-    plan = Plan(objects, prompts, seed=2, rows=1)
-
-    counts = Counter(plan.calls(step)[0].kind for step in range(40, 140))
-
-    assert counts["centre"] == pytest.approx(50, abs=2)
-    assert counts["box"] == pytest.approx(30, abs=2)
-    assert counts["random"] == pytest.approx(20, abs=2)
 
 
 def test_a_decoder_pixel_lies_where_the_frame_shows_it() -> None:
@@ -199,6 +117,7 @@ def test_good_answers_of_the_base_are_kept() -> None:
 
     assert float(near) < 1e-3
     assert float(far.detach()) == pytest.approx(5, rel=0.01)  # one row of two, 10 a pixel
+    assert float(keeping_loss(-known, known, None, valid)) == pytest.approx(10, rel=0.01)
     assert [bool(one.abs().sum() > 0) for one in drifted.grad] == [True, False]  # type: ignore[union-attr]
 
 
@@ -216,3 +135,30 @@ def test_the_base_is_asked_of_first_boxes_alone(objects: list[TrainingObject]) -
         assert ("keep" in found[0].parts) == (kind == "box" and weight > 0)
 
     assert asked == {"box 1": 1, "centre 1": 0, "box 0": 0}
+
+
+def test_a_near_box_learns_to_answer_as_before(objects: list[TrainingObject]) -> None:
+    """Its boxes lie within the view, and its loss is the distance from the base's answer."""
+    prompts = PromptSettings({"near_box": 1.0})
+    plan = Plan(objects, prompts, seed=0, rows=2)
+    losses = []
+    for step in range(20):
+        (call,) = plan.calls(step)
+        model, base = _Painter(1.0), _Painter(0.0)
+        (one,) = rounds_of(
+            call, model, embeddings_of(call), prompts, LossSettings(keep=2.0), base=base
+        )
+        losses.append(float(one.loss.detach()))
+
+        assert set(one.parts) == {"keep"}
+        assert one.loss.requires_grad
+        assert [p.box.tolist() for p in base.asked[0]] == [p.box.tolist() for p in model.asked[0]]  # type: ignore[union-attr]
+        for prompt, view in zip(model.asked[0], call.views, strict=True):
+            x0, y0, x1, y1 = prompt.box.tolist()  # type: ignore[union-attr]
+            height, width = view.geometry.original_size_hw
+            assert 0 <= x0 < x1 <= width
+            assert 0 <= y0 < y1 <= height
+            assert prompt.box.tolist() != list(view.box_xyxy)  # type: ignore[union-attr]
+
+    # Half of the pixels' probability each way: log(1 + e) - 1 / 2 for a logit of 1.
+    assert losses == pytest.approx([2 * (math.log1p(math.e) - 0.5)] * 20, rel=1e-5)

@@ -11,6 +11,7 @@ import torch
 
 from nexus.core.checkpoint import read_checkpoint
 from nexus.core.errors import CheckpointError, InputError, NexusError
+from nexus.core.files import claimed
 from nexus.models.cv.edgetam import EdgeTAM
 from nexus.models.cv.sam2 import SAM2, SAM2Config
 from nexus.train.clip_samples import ClipSettings, draw_clip
@@ -156,6 +157,17 @@ def test_a_run_without_a_state_begins_anew(tmp_path: Path) -> None:
     steps = fine_tune_video(tiny_sam2(), [video], SHORT, out, resume=True)
 
     assert len(steps) == 4
+
+
+def test_a_folder_is_for_one_run(tmp_path: Path) -> None:
+    """Two runs cannot mix in one folder; the second is told before it learns anything."""
+    model, out = tiny_sam2(), tmp_path / "run"
+    before = model.memory_attention.norm.weight.clone()
+    with claimed(out), pytest.raises(NexusError, match="got one that another run is using"):
+        fine_tune_video(model, [moving_square(tmp_path / "video")], SHORT, out)
+
+    assert torch.equal(model.memory_attention.norm.weight, before)
+    assert not (out / STATE).exists()
 
 
 @pytest.mark.parametrize(
