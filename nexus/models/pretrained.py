@@ -155,6 +155,19 @@ class PretrainedModel(PromptableModel):
             )
 
 
+def policy_words(variant: str, policy: Policy) -> dict[str, str]:
+    """Return what the header of a file says of a policy; nothing where it is the table's.
+
+    `policy_of_file` reads it.
+    """
+    spec = MODELS.get(variant)
+    if spec is None or spec.policy == policy:
+        return {}
+    usual = dataclasses.asdict(spec.policy)
+    changed = {k: v for k, v in dataclasses.asdict(policy).items() if v != usual[k]}
+    return {POLICY_KEY: json.dumps(changed, sort_keys=True)}
+
+
 def policy_of_file(path: Path, policy: Policy) -> Policy:
     """Return a model's policy with what the header of its checkpoint says otherwise.
 

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from nexus.core.errors import CheckpointError, InputError
 from nexus.core.files import replacing
 from nexus.models.policy import Policy
-from nexus.models.pretrained import POLICY_KEY
-from nexus.models.registry import MODELS
+from nexus.models.pretrained import policy_words
 from nexus.train.config import TrainingSettings
 from nexus.train.evaluation import Figure
 
@@ -128,13 +127,8 @@ def header_of(variant: str, policy: Policy, notes: Mapping[str, Any]) -> dict[st
         policy: How images enter it and masks leave it.
         notes: What else to put down, as plain values.
     """
-    words = {"nexus_variant": variant, "nexus_training": json.dumps(notes, sort_keys=True)}
-    spec = MODELS.get(variant)
-    if spec is not None and spec.policy != policy:
-        usual = dataclasses.asdict(spec.policy)
-        changed = {k: v for k, v in dataclasses.asdict(policy).items() if v != usual[k]}
-        words[POLICY_KEY] = json.dumps(changed, sort_keys=True)
-    return words
+    training = {"nexus_variant": variant, "nexus_training": json.dumps(notes, sort_keys=True)}
+    return training | policy_words(variant, policy)
 
 
 def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:

@@ -25,6 +25,7 @@ from nexus.core.errors import (
     WeightsNotFoundError,
 )
 from nexus.core.files import replacing
+from nexus.models.pretrained import policy_of_file, policy_words
 from nexus.models.promptable import PromptableModel
 
 Targets = Literal["attention", "attention_and_mlp"]
@@ -165,12 +166,16 @@ def save_adapter(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
     with replacing(target / _CONFIG) as temporary:
         temporary.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", "utf-8")
     with replacing(target / _WEIGHTS) as temporary:
-        save_file(tensors, temporary, metadata={"nexus": json.dumps(record)})
+        metadata = {"nexus": json.dumps(record), **policy_words(base.variant, base.policy)}
+        save_file(tensors, temporary, metadata=metadata)
     return target
 
 
 def load_adapter(model: _Model, folder: str | os.PathLike[str]) -> _Model:
     """Put the adapters of a folder in the model they were trained on.
+
+    What its policy was otherwise than the table of models says, such as that clicks were taught,
+    comes with them.
 
     Args:
         model: Such as `SAM.from_pretrained(name)`; it is changed. Its adapters can go on
@@ -199,6 +204,7 @@ def load_adapter(model: _Model, folder: str | os.PathLike[str]) -> _Model:
             f"on {made['model']}, {made['fingerprint']}, in {str(source)!r}",
             hint="load the weights it was trained on, then the adapter",
         )
+    policy = policy_of_file(source / _WEIGHTS, model.policy)
     _inject(peft, model, peft.LoraConfig(**values))
     wanted = peft.get_peft_model_state_dict(
         model, adapter_name=_ADAPTER, save_embedding_layers=False
@@ -210,6 +216,7 @@ def load_adapter(model: _Model, folder: str | os.PathLike[str]) -> _Model:
             f"{str(source)!r} of other names or shapes"
         )
     peft.set_peft_model_state_dict(model, state, adapter_name=_ADAPTER)
+    model.policy = policy
     model.eval()
     return model
 

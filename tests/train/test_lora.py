@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +18,15 @@ from nexus.core.errors import (
     CheckpointError,
     InputError,
     MissingDependencyError,
+    NexusWarning,
     WeightsNotFoundError,
 )
 from nexus.core.types import Prompt
+from nexus.models.cv import SAM
 from nexus.models.promptable import PromptableModel
 from nexus.train.freezing import freeze, training_mode
 from nexus.train.lora import add_lora, load_adapter, merge, save_adapter, target_names
-from tests.models.tiny import TINY_CONVOLUTIONAL, tiny_sam
+from tests.models.tiny import TINY, TINY_CONVOLUTIONAL, TINY_POLICY, tiny_sam
 from tests.models.tiny_sam2 import TINY_EDGETAM, tiny_sam2
 
 peft = pytest.importorskip("peft")
@@ -114,6 +118,28 @@ def test_saved_adapters_load_on_their_base(backbone: str, tmp_path: Path) -> Non
     assert not any(module.training for module in loaded.modules())
     assert freeze(loaded, "lora") > 0
     torch.testing.assert_close(merge(loaded)(IMAGES, PROMPTS), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_what_was_taught_comes_with_the_adapters(tmp_path: Path) -> None:
+    """A model of boxes that learnt clicks takes them without a warning once they are loaded."""
+
+    def of_boxes() -> SAM:
+        model = SAM(TINY, "lite_medsam", dataclasses.replace(TINY_POLICY, box_only=True))
+        model.load_state_dict(tiny_sam().state_dict())
+        return model.eval()
+
+    learnt = add_lora(of_boxes(), 2)
+    learnt.policy = dataclasses.replace(learnt.policy, box_only=False, candidates=False)
+    folder = save_adapter(learnt, tmp_path / "adapter")
+    plain, loaded = of_boxes(), load_adapter(of_boxes(), folder)
+
+    assert loaded.policy == learnt.policy
+    assert merge(loaded).policy == learnt.policy
+    with pytest.warns(NexusWarning, match="trained on box prompts alone"):
+        plain.predict(IMAGES[0], (9, 9))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(loaded.predict(IMAGES[0], (9, 9))) == 1
 
 
 def test_peft_reads_what_is_saved(tmp_path: Path) -> None:
