@@ -39,13 +39,14 @@ def train(
     """Fine-tune a model on labelled images, or on labelled videos with `task: video`.
 
     A run can be killed at any moment and goes on with --resume to the same losses. Started by
-    `accelerate launch -m nexus.cli.main train ...`, several processes share the rows of each step.
+    `accelerate launch -m nexus train ...`, several processes share the rows of each step.
 
     The figures on the held-out objects, before and after, and the paths of what was written go to
     stdout, one a line. best.safetensors loads everywhere a checkpoint does.
     """
     from nexus.train.config_file import read_run, recipe_file
     from nexus.train.loop import fine_tune
+    from nexus.train.processes import starts_first
     from nexus.train.video_run import VideoRunSettings, run_on_videos
 
     if (config is None) == (recipe is None):
@@ -62,7 +63,9 @@ def train(
     words += ["--out", str(out)]
     for override in overrides or []:
         words += ["--set", override]
-    _print(fine_tune(settings, out, resume=resume, command=shlex.join(words)))
+    result = fine_tune(settings, out, resume=resume, command=shlex.join(words))
+    if starts_first():
+        _print(result)
 
 
 def _print(result: TrainingResult) -> None:

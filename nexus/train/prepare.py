@@ -83,9 +83,7 @@ def prepare(model: PromptableModel, settings: TrainingSettings, processes: Proce
     plain = [View(image, "plain", settings.data, settings.augment, 0) for image in held_out]
     caches = None if settings.adapt.encoder_learns else _Encodings(model, settings)
     if caches is not None and processes.count > 1:
-        for mine, cache in ((views, caches.learnt), (plain, caches.exact)):
-            for view in share_of(mine, processes):
-                cache.add(view.pixels())
+        _encode_share(caches, views, plain, processes)
         processes.wait()
     digest = hashlib.sha256()
     frame_hw: tuple[int, int] | None = None
@@ -130,6 +128,22 @@ class _Encodings:
     def embed(self, rows: Sequence[ObjectView]) -> list[ImageEmbedding]:
         """Read the embeddings of some rows."""
         return [self.learnt.load(row.digest) for row in rows]
+
+
+def _encode_share(
+    caches: _Encodings, views: Sequence[View], plain: Sequence[View], processes: Processes
+) -> None:
+    """Encode what falls to this process; the others find it in the caches."""
+    shares = [
+        (share_of(views, processes), caches.learnt),
+        (share_of(plain, processes), caches.exact),
+    ]
+    total = sum(len(mine) for mine, _ in shares)
+    with Progress(total, label="encode", unit="views", stream=processes.messages) as progress:
+        for mine, cache in shares:
+            for view in mine:
+                cache.add(view.pixels())
+                progress.advance()
 
 
 def _frame_hw(model: PromptableModel, image: NDArray[np.generic]) -> tuple[int, int]:

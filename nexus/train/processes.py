@@ -32,7 +32,10 @@ class Processes:
         self.index, self.count = 0, 1
         self._state: Any = None
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            self._state = _accelerate().PartialState(cpu=device == "cpu" or None)
+            # Unasked, accelerate would take each process on a machine without an accelerator for
+            # a run of its own.
+            on_cpu = resolve_device(device).type == "cpu"
+            self._state = _accelerate().PartialState(cpu=on_cpu or None)
             self.index, self.count = self._state.process_index, self._state.num_processes
             self.device: torch.device = self._state.device
         else:
@@ -84,6 +87,11 @@ class Processes:
         """Part from the others; nothing can be told afterwards."""
         if self._state is not None:
             self._state.destroy_process_group()
+
+
+def starts_first() -> bool:
+    """Tell whether this process is alone, or the first of those a launcher has started."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def share_of(items: Sequence[Any], processes: Processes) -> list[Any]:

@@ -58,6 +58,16 @@ def test_version_is_the_packages() -> None:
     assert result.stdout == f"nexus {nexus.__version__}\n"
 
 
+def test_the_package_is_a_module_that_launchers_can_start() -> None:
+    """`python -m nexus` is the command: torchrun and accelerate start modules."""
+    result = subprocess.run(
+        [sys.executable, "-m", "nexus", "--version"], capture_output=True, text=True, check=False
+    )
+
+    assert result.returncode == 0
+    assert result.stdout == f"nexus {nexus.__version__}\n"
+
+
 def test_help_lists_the_verbs_and_the_exit_codes() -> None:
     """--help and -h name every verb and every exit code, as the module's docstring does."""
     text = run("--help").stdout

@@ -16,6 +16,7 @@ from tools.doc_blocks import ROOT, commands, pages
 # Programs that are not ours; what follows them is not checked.
 FOREIGN = {"cd", "cp", "git", "mkdir", "mv", "pip", "unzip"}
 FLAG = re.compile(r"--?[a-z][a-z-]*")
+LAUNCHERS = ("accelerate", "torchrun")  # of the module nexus
 
 
 def make_targets() -> set[str]:
@@ -49,6 +50,8 @@ def problem_of(words: list[str]) -> str | None:
         return problem_of_nexus(arguments)
     if program == "python":
         return problem_of_python(arguments)
+    if program in LAUNCHERS:
+        return problem_of_nexus(arguments[arguments.index("nexus") + 1 :])
     return f"unknown program {program!r}"
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nexus.core.errors import MissingDependencyError
-from nexus.train.processes import Processes, share_of
+from nexus.train.processes import Processes, share_of, starts_first
 
 
 def test_alone_it_needs_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,6 +24,30 @@ def test_alone_it_needs_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
     assert weight.grad.tolist() == [1.0, 2.0]
     assert share_of([1, 2, 3], processes) == processes.gather([1, 2, 3]) == [1, 2, 3]
     assert processes.messages is sys.stderr
+
+
+def test_on_a_cpu_several_processes_find_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a device asked for, a machine without an accelerator joins them as on a CPU."""
+
+    class State:
+        process_index, num_processes, device = 1, 2, torch.device("cpu")
+
+        def __init__(self, cpu: bool | None) -> None:
+            asked.append(cpu)
+
+    asked: list[bool | None] = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr("accelerate.PartialState", State)
+    monkeypatch.setattr(
+        "nexus.train.processes.resolve_device", lambda device: torch.device(device or "cpu")
+    )
+    second = Processes(None)
+    Processes("cuda")
+
+    assert asked == [True, None]
+    assert not second.is_first
+    assert not starts_first()
 
 
 def test_several_need_accelerate(monkeypatch: pytest.MonkeyPatch) -> None:
