@@ -31,7 +31,7 @@ class Processes:
     def __init__(self, device: str | None = None) -> None:
         self.index, self.count = 0, 1
         self._state: Any = None
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if _has_others():
             # Unasked, accelerate would take each process on a machine without an accelerator for
             # a run of its own.
             on_cpu = resolve_device(device).type == "cpu"
@@ -91,7 +91,11 @@ class Processes:
 
 def starts_first() -> bool:
     """Tell whether this process is alone, or the first of those a launcher has started."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return not _has_others() or int(os.environ.get("RANK", "0")) == 0
+
+
+def _has_others() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def share_of(items: Sequence[Any], processes: Processes) -> list[Any]:

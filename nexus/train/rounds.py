@@ -72,12 +72,12 @@ def rounds_of(
         torch.from_numpy(np.stack([getattr(view, name) for view in call.views])).to(device).float()
         for name in ("truth", "valid")
     )
+    has_truth = call.kind != "near_box"
     asked = _first_prompts(call, prompts)
     for number in range(len(call.mask_prompts) + 1):
         several = prompts.candidates and number == 0 and call.kind not in BOXES
         logits, scores = decode(embeddings, asked, several)
         logits, scores = logits.float(), scores.float()
-        has_truth = call.kind != "near_box"
         one = Round(logits.new_zeros(()), {})
         if has_truth:
             one = combined_loss(logits, scores, truth, valid, weights)

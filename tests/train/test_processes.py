@@ -48,6 +48,8 @@ def test_on_a_cpu_several_processes_find_each_other(monkeypatch: pytest.MonkeyPa
     assert asked == [True, None]
     assert not second.is_first
     assert not starts_first()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert starts_first()  # a rank without others says nothing
 
 
 def test_several_need_accelerate(monkeypatch: pytest.MonkeyPatch) -> None:
