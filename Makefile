@@ -47,7 +47,7 @@ fmt: .venv/.dev  ## format and fix what ruff can fix
 
 # Longer than a test may take; run by hand. CI runs the same code on less.
 proof-generate: .venv/.dev  ## 200 images, killed ten times on the way: the same dataset byte for byte
-	$(BIN)/python -m pytest -m slow tests/predict/test_dataset.py
+	$(BIN)/python -m pytest -m slow tests/predict/dataset/test_run.py
 
 proof-reference: .venv/.dev  ## LiteMedSAM on all real images beside the repository, a few minutes
 	rm -rf eval_out/reference

@@ -35,7 +35,7 @@ from benchmarks.timing import Timing, machine
 from nexus.models.cv import SAM
 from nexus.ops.nms import nms
 from nexus.ops.rle import decode_rle
-from nexus.predict.automatic import SAMAutomaticMaskGenerator
+from nexus.predict.automatic.generator import SAMAutomaticMaskGenerator
 from nexus.predict.parallel import generate_masks_parallel
 
 _SIDE = 1024

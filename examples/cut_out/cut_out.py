@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import ndimage
 
 from nexus.core.files import replacing
-from nexus.data.images import load_image, read_mask
+from nexus.data.images.loading import load_image, read_mask
 from nexus.ops.boxes import mask_to_box_xyxy
 from nexus.predict.oneshot import segment
 

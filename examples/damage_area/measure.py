@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nexus.data.images import load_image, read_mask, write_picture
+from nexus.data.images.loading import load_image, read_mask, write_picture
 from nexus.ops.boxes import mask_to_box_xyxy
 from nexus.ops.components import components, remove_small_regions
 from nexus.ops.draw import overlay

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from nexus.core.types import Prompt
-from nexus.data.prompt_sampling import centre_click, jittered_box
-from nexus.data.readers import open_images
+from nexus.data.clicks.sampling import centre_click, jittered_box
+from nexus.data.truth import open_images
 from nexus.models.cv import load_model
 from nexus.train.freezing import freeze
 from nexus.train.losses import bce_loss, dice_loss, truths_to_frame

@@ -15,9 +15,9 @@ from typing import cast
 
 import numpy as np
 
-from nexus.data.images import load_image
-from nexus.data.labelled import LabelledVideo
-from nexus.data.readers import READERS, open_videos
+from nexus.data.images.loading import load_image
+from nexus.data.truth import READERS, open_videos
+from nexus.data.truth.labelled import LabelledVideo
 from nexus.eval.metrics import iou
 from nexus.models.cv import SAM2, load_model
 from nexus.train.clip_samples import ClipSettings

@@ -13,8 +13,8 @@ from examples.nuclei_count.measure import COLUMNS, Score, rows, score, summary
 from examples.nuclei_count.seeds import find_seeds
 from nexus.core.files import replacing
 from nexus.core.progress import Progress
-from nexus.data.datasets import find_images
-from nexus.data.images import load_image, read_mask, write_mask, write_picture
+from nexus.data.formats.dataset import find_images
+from nexus.data.images.loading import load_image, read_mask, write_mask, write_picture
 from nexus.models.cv import load_model
 from nexus.ops.draw import overlay
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nexus.core.files import replacing
-from nexus.data.images import load_image, read_mask
+from nexus.data.images.loading import load_image, read_mask
 from nexus.ops.draw import overlay
 
 TRUE_COLOR, FOUND_COLOR = (255, 190, 40), (60, 200, 255)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from nexus.data.images import load_image, read_mask, write_picture
+from nexus.data.images.loading import load_image, read_mask, write_picture
 from nexus.ops.morphology import elliptic_kernel
 from nexus.predict.oneshot import segment
 

@@ -16,8 +16,8 @@ from scipy import ndimage
 
 from examples.video_edit.clip import write_clip
 from examples.video_edit.masks import ObjectMasks, add_arguments
-from nexus.data.images import load_image
-from nexus.data.videos import open_video
+from nexus.data.images.loading import load_image
+from nexus.data.video.opening import open_video
 
 Frame = NDArray[np.uint8]
 

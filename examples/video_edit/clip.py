@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nexus.core.progress import Progress
-from nexus.data.video_source import VideoSource
-from nexus.data.video_writer import VideoWriter
+from nexus.data.video.source import VideoSource
+from nexus.data.video.writer import VideoWriter
 
 
 def write_clip(

@@ -14,7 +14,7 @@ from PIL import Image
 from examples.video_edit.clip import write_clip
 from examples.video_edit.follow import smooth_crops
 from examples.video_edit.masks import ObjectMasks, add_arguments
-from nexus.data.videos import open_video
+from nexus.data.video.opening import open_video
 from nexus.ops.boxes import mask_to_box_xyxy
 
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from nexus.core.errors import InputError
 from nexus.core.progress import Progress
-from nexus.data.images import read_mask
-from nexus.data.video_source import VideoSource
+from nexus.data.images.loading import read_mask
+from nexus.data.video.source import VideoSource
 from nexus.models.cv import SAM2, load_model
 from nexus.ops.rle import decode_rle, encode_rle
 

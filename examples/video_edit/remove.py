@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from examples.video_edit.clip import write_clip
 from examples.video_edit.masks import ObjectMasks, add_arguments
 from examples.video_edit.motion import View, homography, view
-from nexus.data.video_source import VideoSource
-from nexus.data.videos import open_video
+from nexus.data.video.opening import open_video
+from nexus.data.video.source import VideoSource
 
 
 class Remover:

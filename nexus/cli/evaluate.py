@@ -14,7 +14,7 @@ import typer
 from nexus.core.errors import InputError
 
 if TYPE_CHECKING:
-    from nexus.data.labelled import LabelledImage, LabelledVideo
+    from nexus.data.truth.labelled import LabelledImage, LabelledVideo
     from nexus.eval.detections import Detections
     from nexus.eval.run import EvaluationResult
 
@@ -205,10 +205,10 @@ def _protocols(dataset: str, named: Sequence[str] | None) -> tuple[str, ...]:
     Raises:
         InputError: No such dataset, or images under a protocol of videos or the other way round.
     """
-    from nexus.data.readers import READERS
+    from nexus.data.truth import READERS
 
     if dataset not in READERS:
-        from nexus.data.readers import open_images
+        from nexus.data.truth import open_images
 
         open_images(dataset, Path())  # says which there are
     is_video = READERS[dataset].kind == "videos"
@@ -229,7 +229,7 @@ def _sets(
     Raises:
         InputError: Two folders of one name, or one that is not laid out as the dataset is.
     """
-    from nexus.data.readers import READERS, open_images, open_videos
+    from nexus.data.truth import READERS, open_images, open_videos
 
     read = open_videos if READERS[dataset].kind == "videos" else open_images
     sets: dict[str, Sequence[LabelledImage] | Sequence[LabelledVideo]] = {}

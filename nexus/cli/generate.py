@@ -13,7 +13,7 @@ import typer
 from nexus.core.errors import InputError
 
 if TYPE_CHECKING:
-    from nexus.predict.dataset import DatasetResult, DatasetRun
+    from nexus.predict.dataset.run import DatasetResult, DatasetRun
 
 _HELP_IMAGES = "Image files, and folders that are searched with the folders in them."
 _HELP_OUT = "Folder for what is written; made if it is not there. Run again to go on."
@@ -111,9 +111,9 @@ def generate(
     The paths of what was written go to stdout, one a line. An image that cannot be used is
     reported on stderr and in report.json, the others are done, and the exit code is 1.
     """
-    from nexus.data.datasets import find_images
+    from nexus.data.formats.dataset import find_images
     from nexus.models.registry import model_spec
-    from nexus.predict.dataset import DatasetOptions, DatasetRun
+    from nexus.predict.dataset.run import DatasetOptions, DatasetRun
 
     options = DatasetOptions(
         format=format,
@@ -162,8 +162,8 @@ def _run(
     force: tuple[int | None, int, str | None],
 ) -> DatasetResult:
     from nexus.models.cv import SAMAutomaticMaskGenerator, load_model
-    from nexus.predict.dataset_jobs import cores
-    from nexus.predict.dataset_settings import describe_generator
+    from nexus.predict.dataset.jobs import cores
+    from nexus.predict.dataset.settings import describe_generator
 
     loaded = load_model(model, **load)
     generator = SAMAutomaticMaskGenerator(loaded, **{**settings, "output_mode": "coco_rle"})

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from nexus.core.errors import DownloadError
-from nexus.core.hub import cached, weights_path
+from nexus.core.weights.hub import cached, weights_path
 from nexus.models.registry import MODELS, ModelSpec
 
 

@@ -14,7 +14,7 @@ from nexus.core.errors import InputError, NexusError
 
 if TYPE_CHECKING:
     from nexus.core.types import Prompt
-    from nexus.data.coco import CocoImage
+    from nexus.data.formats.coco_document import CocoImage
     from nexus.models.promptable import PromptableModel
 
 _HELP_BOX = (
@@ -135,7 +135,7 @@ class _Run:
         """Segment every image; one that fails is reported and passed over."""
         from tqdm import tqdm
 
-        from nexus.data.images import load_image
+        from nexus.data.images.loading import load_image
 
         hidden = not sys.stderr.isatty()
         for path, name in tqdm(plan, unit="image", file=sys.stderr, disable=hidden):
@@ -156,8 +156,8 @@ class _Run:
     def _segment_one(self, model: PromptableModel, path: Path, name: str, image: Any) -> None:
         import numpy as np
 
-        from nexus.data.coco import CocoImage
-        from nexus.data.images import write_mask, write_picture
+        from nexus.data.formats.coco_document import CocoImage
+        from nexus.data.images.loading import write_mask, write_picture
         from nexus.ops.draw import overlay
 
         embedding = model.encode_image(image, max_pixels=self.max_pixels)
@@ -224,7 +224,7 @@ class _Run:
 
     def write_annotations(self) -> None:
         """Write annotations.json of the images done, if there are any."""
-        from nexus.data.coco import write_coco
+        from nexus.data.formats.coco_document import write_coco
 
         if self.done:
             self.annotations_file = write_coco(
@@ -279,7 +279,7 @@ def _plan(images: Sequence[Path], out: Path, objects: int) -> list[tuple[Path, s
         InputError: What would be written would replace one of the images.
     """
     once = list(dict.fromkeys(images))
-    from nexus.data.datasets import own_names
+    from nexus.data.formats.dataset import own_names
 
     longer = [f"{image.resolve().parent.name}-{image.stem}" for image in once]
     names = own_names([image.stem for image in once], longer)

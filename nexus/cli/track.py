@@ -17,8 +17,8 @@ from nexus.core.files import replacing
 from nexus.core.interrupts import uninterrupted
 
 if TYPE_CHECKING:
-    from nexus.data.videos import VideoSource
-    from nexus.predict.video import VideoSession
+    from nexus.data.video.opening import VideoSource
+    from nexus.predict.video.session import VideoSession
 
 _SETTINGS = "track.json"
 _SESSION = "session.safetensors"
@@ -323,10 +323,10 @@ def _settings(
 
 def _opened(clip: Path, max_pixels: int | None, *, overlay: bool) -> VideoSource:
     """Open the clip; one that cannot be used is an input that failed, not wrong usage."""
-    from nexus.data.videos import open_video
+    from nexus.data.video.opening import open_video
 
     if overlay:  # not after hours of work
-        from nexus.data.video_files import import_av
+        from nexus.data.video.file_reader import import_av
 
         import_av()
     try:

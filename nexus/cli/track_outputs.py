@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from nexus.core.tracks import FrameMasks
-    from nexus.data.tracks import TrackWriter
-    from nexus.data.video_writer import VideoWriter
-    from nexus.data.videos import VideoSource
+    from nexus.core.types.frame_masks import FrameMasks
+    from nexus.data.tracks.writer import TrackWriter
+    from nexus.data.video.opening import VideoSource
+    from nexus.data.video.writer import VideoWriter
 
 OVERLAY = "overlay.mp4"
 _LOG = "frames.csv"
@@ -60,7 +60,7 @@ class TrackOutputs:
         reverse: bool,
         resume: bool,
     ) -> None:
-        from nexus.data.tracks import TrackWriter
+        from nexus.data.tracks.writer import TrackWriter
 
         self.out = out
         self.notes: tuple[str, ...] = ()
@@ -122,7 +122,7 @@ class TrackOutputs:
 
     def _new_video(self) -> VideoWriter:
         """Start an overlay; until it holds what earlier runs did, an interrupt leaves theirs."""
-        from nexus.data.video_writer import VideoWriter
+        from nexus.data.video.writer import VideoWriter
 
         path, source = self.out / OVERLAY, self._source
         video = VideoWriter(path, source.size_hw, rate=source.rate, keep_partial=False)
@@ -148,7 +148,7 @@ class TrackOutputs:
         masks: NDArray[np.bool_],
         scores: NDArray[np.floating],
     ) -> None:
-        from nexus.data.tracks import overlay_tracks
+        from nexus.data.tracks.writer import overlay_tracks
 
         picture = overlay_tracks(self._source.frame(index), object_ids, masks, scores)
         video.write(picture, self._source.time_s(index))
@@ -190,7 +190,7 @@ def _saved_frames(out: Path, formats: tuple[str, ...]) -> Callable[[int], _Objec
     """Return what reads the objects of a frame back; of whole masks if there are such."""
     import numpy as np
 
-    from nexus.data.track_files import read_track_png
+    from nexus.data.tracks.rows import read_track_png
 
     if "jsonl" in formats:
         return _saved_rows(out / "tracks.jsonl")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from nexus.data.videos import VideoSource
+    from nexus.data.video.opening import VideoSource
 
 _FRAME = re.compile(r"(.*)@(\d+)", re.DOTALL)
 _FORMS = {
@@ -146,7 +146,7 @@ def read_object_mask(path: Path, object_id: int) -> NDArray[np.bool_]:
     """
     import numpy as np
 
-    from nexus.data.images import read_mask
+    from nexus.data.images.loading import read_mask
 
     labels = read_mask(path)
     values = np.unique(labels[labels > 0])

@@ -16,7 +16,7 @@ import torch
 import torch.multiprocessing as multiprocessing
 
 from nexus.core.errors import InputError, NexusError, NexusWarning
-from nexus.data.labelled import LabelledImage, LabelledVideo, largest_truths
+from nexus.data.truth.labelled import LabelledImage, LabelledVideo, largest_truths
 from nexus.eval.detections import Detection, detection_records
 from nexus.eval.efficiency import Stopwatch, peak_accelerator_bytes, peak_memory_bytes
 from nexus.eval.protocols import Row, Scene, scene_rows

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from nexus.core.errors import NexusError
-from nexus.data.images import load_image, write_picture
-from nexus.data.labelled import LabelledImage, LabelledVideo
+from nexus.data.images.loading import load_image, write_picture
+from nexus.data.truth.labelled import LabelledImage, LabelledVideo
 from nexus.ops.draw import overlay
 from nexus.ops.rle import decode_rle
 

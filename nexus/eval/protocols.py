@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nexus.core.types import ImageEmbedding, Masks, Prompt
-from nexus.data.labelled import Truth
-from nexus.data.prompt_sampling import Click, centre_click, error_click, jittered_box
+from nexus.data.clicks.sampling import Click, centre_click, error_click, jittered_box
+from nexus.data.truth.labelled import Truth
 from nexus.eval.efficiency import Stopwatch
 from nexus.eval.metrics import (
     boundary_f,

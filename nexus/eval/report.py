@@ -10,7 +10,7 @@ from typing import Any
 
 from nexus.core.errors import InputError
 from nexus.core.files import replacing
-from nexus.data.labelled import LabelledImage, LabelledVideo
+from nexus.data.truth.labelled import LabelledImage, LabelledVideo
 from nexus.eval.plots import write_click_curve, write_histograms, write_worst
 from nexus.eval.run import EvaluationResult
 from nexus.eval.summary import METRICS, metrics_of

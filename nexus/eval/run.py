@@ -18,9 +18,9 @@ from typing import Any
 
 from nexus.core.errors import InputError, NexusWarning
 from nexus.core.files import claimed
+from nexus.core.journal import Journal
 from nexus.core.progress import Progress
-from nexus.data.journal import Journal
-from nexus.data.labelled import LabelledImage, LabelledVideo
+from nexus.data.truth.labelled import LabelledImage, LabelledVideo
 from nexus.eval.detections import Detections, score_detections
 from nexus.eval.efficiency import describe_machine, summarise_costs, versions
 from nexus.eval.jobs import Evaluator, Item, Outcome, run_here, run_in_workers
@@ -28,7 +28,7 @@ from nexus.eval.settings import EvaluationSettings, settings_of
 from nexus.eval.summary import summarise_rows
 from nexus.eval.vos import Tracker
 from nexus.models.promptable import PromptableModel
-from nexus.predict.dataset_settings import describe_generator
+from nexus.predict.dataset.settings import describe_generator
 
 Sources = Sequence[LabelledImage] | Sequence[LabelledVideo]
 
@@ -96,7 +96,7 @@ def evaluate(
 
     Args:
         model: A promptable model; for the protocol vos, one for videos or any `Tracker`.
-        images: From `nexus.data.readers.open_images` or `open_videos`; or several sets by name.
+        images: From `nexus.data.truth.open_images` or `open_videos`; or several sets by name.
         protocol: One or several names in `nexus.eval.settings.PROTOCOLS`.
         out: Folder for objects.csv, summary.json, report.md and the plots.
         detections: For the protocol detections, from `read_detections`.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nexus.core.errors import InputError
 from nexus.core.types import FrameMasks
-from nexus.data.labelled import LabelledVideo, tight_box
+from nexus.data.truth.labelled import LabelledVideo, tight_box
 from nexus.eval.metrics import boundary_f, iou
 from nexus.models.cv.sam2 import SAM2
 from nexus.ops.rle import encode_rle

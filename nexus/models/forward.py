@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nexus.core.errors import InputError, PromptError
 from nexus.core.types import ImageEmbedding, Prompt
-from nexus.data.images import ImageLike
+from nexus.data.images.loading import ImageLike
 from nexus.models.frame import FramePrompts, prompts_to_frame, token_count
 from nexus.models.promptable import PromptableModel, is_ambiguous, to_device
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from nexus.core.checkpoint import load_strict, read_checkpoint, read_metadata
 from nexus.core.device import resolve_device, resolve_dtype
 from nexus.core.errors import CheckpointError, InputError, UnknownModelError
-from nexus.core.hub import fetch
-from nexus.core.hub_folder import fetch_hub_folder
+from nexus.core.weights.checkpoint import load_strict, read_checkpoint, read_metadata
+from nexus.core.weights.hub import fetch
+from nexus.core.weights.hub_folder import fetch_hub_folder
 from nexus.models.frame import with_input_side
 from nexus.models.policy import Policy
 from nexus.models.promptable import PromptableModel

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from nexus.core.errors import EmbeddingError, InputError, NexusError, NexusWarning, PromptError
 from nexus.core.types import ImageEmbedding, Masks, Prompt, PromptLike
-from nexus.data.images import DEFAULT_MAX_PIXELS, ImageLike, load_image
+from nexus.data.images.loading import DEFAULT_MAX_PIXELS, ImageLike, load_image
 from nexus.models.frame import (
     FramePrompts,
     image_to_frame,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nexus.core.errors import UnknownModelError
-from nexus.core.hub import HubSource, UrlSource, WeightFile, WheelSource
+from nexus.core.weights.hub import HubSource, UrlSource, WeightFile, WheelSource
 from nexus.models.policy import (
     LITE_MEDSAM_POLICY,
     MEDSAM_POLICY,

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from nexus.core.tracks import FrameMasks, PromptedMasks
 from nexus.core.types import ImageEmbedding, Masks, Prompt, PromptLike
-from nexus.data.images import DEFAULT_MAX_PIXELS, ImageLike
-from nexus.data.videos import VideoLike
+from nexus.core.types.frame_masks import FrameMasks, PromptedMasks
+from nexus.data.images.loading import DEFAULT_MAX_PIXELS, ImageLike
+from nexus.data.video.opening import VideoLike
 from nexus.models.pretrained import PretrainedModel
 
 if TYPE_CHECKING:
     from nexus.models.cv.sam2 import SAM2
-    from nexus.predict.video import SessionSettings, TrackMemory, VideoSession
+    from nexus.predict.video.session import SessionSettings, TrackMemory, VideoSession
 
 
 class TrackingModel(PretrainedModel):
@@ -59,7 +59,7 @@ class TrackingModel(PretrainedModel):
             VideoError: Not a video, or without frames.
             InputError: An input side, rate or device that cannot be.
         """
-        from nexus.predict.video import HISTORY_BYTES, open_session
+        from nexus.predict.video.session import HISTORY_BYTES, open_session
 
         settings = _settings(
             input_side=input_side,
@@ -86,7 +86,7 @@ class TrackingModel(PretrainedModel):
             InputError: No session, or one of another model, input side or source.
             CheckpointError: The file is damaged.
         """
-        from nexus.predict import video
+        from nexus.predict.video import session as video
 
         session = self.video(source, **options)
         try:
@@ -116,7 +116,7 @@ class TrackingModel(PretrainedModel):
             PromptError: A prompt is malformed or does not fit the first frame.
             VideoError: There is no frame; or, later, one cannot be had.
         """
-        from nexus.predict import video
+        from nexus.predict.video import session as video
 
         settings = _settings(input_side=input_side, frame_count=frame_count)
         return video.stream(self._sam2(), frames, prompt, settings)
@@ -150,7 +150,7 @@ class TrackingModel(PretrainedModel):
             EmbeddingError: The memory is another model's.
             VideoError: A frame of another size than those before.
         """
-        from nexus.predict.video import track_step
+        from nexus.predict.video.session import track_step
 
         return track_step(
             self._sam2(), image, prev_mask, memory, input_side=input_side, frame_count=frame_count
@@ -159,7 +159,7 @@ class TrackingModel(PretrainedModel):
     @property
     def memory(self) -> TrackMemory:
         """A new, empty memory: `track` then goes on from what `prev_mask` carries."""
-        from nexus.predict.video import TrackMemory
+        from nexus.predict.video.session import TrackMemory
 
         return TrackMemory()
 
@@ -176,7 +176,7 @@ class TrackingModel(PretrainedModel):
         Returns:
             Masks that also carry a memory, so that `track` can go on from them.
         """
-        from nexus.predict.video import Seed, TrackMemory
+        from nexus.predict.video.session import Seed, TrackMemory
 
         masks = super().predict(
             image, prompt, image_embedding=image_embedding, multimask_output=multimask_output
@@ -199,6 +199,6 @@ def _own(image: Any) -> Any:
 
 
 def _settings(**values: Any) -> SessionSettings:
-    from nexus.predict.video import SessionSettings
+    from nexus.predict.video.session import SessionSettings
 
     return SessionSettings(**values)

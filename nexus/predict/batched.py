@@ -11,7 +11,7 @@ import torch
 
 from nexus.core.errors import InputError, PromptError, UnknownModelError
 from nexus.core.types import ImageEmbedding, Masks, Prompt, PromptLike
-from nexus.data.images import DEFAULT_MAX_PIXELS, ImageLike
+from nexus.data.images.loading import DEFAULT_MAX_PIXELS, ImageLike
 from nexus.models.cv import load_model
 from nexus.models.frame import FramePrompts, masks_to_original, prompts_to_frame, token_count
 from nexus.models.promptable import PromptableModel, is_ambiguous

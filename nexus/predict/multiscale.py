@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nexus.core.errors import InputError
 from nexus.core.types import Prompt, PromptLike
-from nexus.data.images import ImageLike, load_image
+from nexus.data.images.loading import ImageLike, load_image
 from nexus.models.promptable import PromptableModel
 from nexus.ops.masks import vote
 from nexus.ops.resize import resize_image

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from nexus.core.types import Masks, PromptLike
-    from nexus.data.images import ImageLike
+    from nexus.data.images.loading import ImageLike
     from nexus.models.promptable import PromptableModel
 
 _MODELS_KEPT = 2

@@ -15,11 +15,11 @@ import torch
 import torch.multiprocessing as multiprocessing
 
 from nexus.core.errors import InputError, NexusError
-from nexus.data.images import DEFAULT_MAX_PIXELS, ImageLike
+from nexus.data.images.loading import DEFAULT_MAX_PIXELS, ImageLike
 from nexus.models.cv import load_model
 from nexus.models.promptable import PromptableModel
 from nexus.ops.rle import decode_rle, rle_counts
-from nexus.predict.automatic import SAMAutomaticMaskGenerator
+from nexus.predict.automatic.generator import SAMAutomaticMaskGenerator
 
 _ALIGNMENT = 64
 _SHARED_FOLDER = Path("/dev/shm")

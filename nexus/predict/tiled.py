@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from nexus.core.errors import InputError
 from nexus.core.types import Prompt, PromptLike
-from nexus.data.images import ImageLike, load_image
+from nexus.data.images.loading import ImageLike, load_image
 from nexus.models.promptable import PromptableModel
 from nexus.ops.crops import CropBox, tiles
 from nexus.ops.rle import decode_rle, encode_rle_at, rle_counts
-from nexus.predict.automatic import SAMAutomaticMaskGenerator
-from nexus.predict.automatic_stages import inclusive_box, shift_prompt
+from nexus.predict.automatic.generator import SAMAutomaticMaskGenerator
+from nexus.predict.automatic.stages import inclusive_box, shift_prompt
 
 _DEFAULT_TILE_PX, _DEFAULT_OVERLAP_PX = 1024, 256
 

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from nexus.core.errors import InputError
 from nexus.core.types import Prompt
-from nexus.data.images import load_image
-from nexus.data.labelled import LabelledVideo
-from nexus.data.prompt_rounds import PromptSettings, first_prompt, next_prompt
+from nexus.data.clicks.rounds import PromptSettings, first_prompt, next_prompt
+from nexus.data.images.loading import load_image
+from nexus.data.truth.labelled import LabelledVideo
 from nexus.train.config import Checked, ranged
 
 FirstPrompt = Literal["mask", "click", "box"]

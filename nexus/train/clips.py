@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 
 from nexus.core.errors import InputError, VideoError
 from nexus.core.types import Geometry, ImageEmbedding, Prompt, PromptLike
-from nexus.data.images import ImageLike, load_image
+from nexus.data.images.loading import ImageLike, load_image
 from nexus.models.cv.sam2 import SAM2
 from nexus.models.frame import (
     FramePrompts,
@@ -35,7 +35,7 @@ from nexus.models.frame import (
 from nexus.models.memory import FrameFeatures, ObjectOutputs, Recall, Remembered, recall
 from nexus.nn.object_decoder import DecodedObjects
 from nexus.nn.prompt_encoder import PADDING
-from nexus.predict.stream import check_prompt, cleaned, pointer_span
+from nexus.predict.video.step import check_prompt, cleaned, pointer_span
 
 Corrector: TypeAlias = "Callable[[int, Mapping[int, NDArray[np.bool_]]], Mapping[int, Prompt]]"
 """Given a frame index and the masks on it by object id, in original pixels, say how each object is

@@ -70,7 +70,7 @@ class SetSettings(Checked):
 
     Attributes:
         folder: Where it is, below `root` of the data.
-        reader: A name of `nexus.data.readers`.
+        reader: A name of `nexus.data.truth`.
         name: What logs and the card call it; None takes the folder's name.
         split: Which part of the dataset, where it has parts.
         held_out_split: Hold this part out instead of the last images of `split`.

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from nexus.core.errors import EmbeddingError
-from nexus.core.hub import weights_home
 from nexus.core.types import ImageEmbedding
+from nexus.core.weights.hub import weights_home
 from nexus.models.promptable import PromptableModel
 
 

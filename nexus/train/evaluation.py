@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nexus.core.types import ImageEmbedding, Masks, Prompt
-from nexus.data.labelled import tight_box
-from nexus.data.prompt_sampling import centre_click, error_click
+from nexus.data.clicks.sampling import centre_click, error_click
+from nexus.data.truth.labelled import tight_box
 from nexus.eval.metrics import dice
 from nexus.models.promptable import PromptableModel
 from nexus.train.config import EvaluateSettings, Measure

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nexus.core.progress import Progress
 from nexus.core.types import ImageEmbedding
-from nexus.data.labelled import Truth
+from nexus.data.truth.labelled import Truth
 from nexus.models.frame import geometry_of
 from nexus.models.promptable import PromptableModel
 from nexus.train.config import TrainingSettings

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nexus.core.types import Geometry, ImageEmbedding, Prompt
-from nexus.data.prompt_sampling import Click, error_click, jittered_box
+from nexus.data.clicks.sampling import Click, error_click, jittered_box
 from nexus.train.config import BOXES, Kind, LossSettings, PromptSettings
 from nexus.train.losses import bce_loss, dice_loss, focal_loss, iou_head_loss
 from nexus.train.plan import Call

@@ -19,11 +19,8 @@ from scipy.ndimage import distance_transform_edt
 
 from nexus.core.errors import InputError
 from nexus.core.types import Geometry
-from nexus.data.labelled import LabelledImage, Truth, tight_box
-from nexus.data.prompt_sampling import centre_click
-from nexus.data.readers import open_images
-from nexus.data.sample import Sample
-from nexus.data.transforms import (
+from nexus.data.augment.sample import Sample
+from nexus.data.augment.transforms import (
     ColorJitter,
     RandomFlip,
     RandomRotate,
@@ -31,6 +28,9 @@ from nexus.data.transforms import (
     Transform,
     apply,
 )
+from nexus.data.clicks.sampling import centre_click
+from nexus.data.truth import open_images
+from nexus.data.truth.labelled import LabelledImage, Truth, tight_box
 from nexus.train.config import AugmentSettings, DataSettings, SetSettings
 from nexus.train.losses import truths_to_frame
 

@@ -21,11 +21,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from nexus.core.checkpoint import load_strict
 from nexus.core.errors import CheckpointError, InputError, NexusError
 from nexus.core.files import claimed, replacing
 from nexus.core.progress import Progress
-from nexus.data.labelled import LabelledVideo
+from nexus.core.weights.checkpoint import load_strict
+from nexus.data.truth.labelled import LabelledVideo
 from nexus.models.cv.sam2 import SAM2
 from nexus.train.clip_samples import (
     ClickTeacher,

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from nexus.core.errors import InputError
-from nexus.data.labelled import LabelledVideo
-from nexus.data.readers import open_videos
+from nexus.data.truth import open_videos
+from nexus.data.truth.labelled import LabelledVideo
 from nexus.eval.vos import SessionTracker, video_rows
 from nexus.models.cv import SAM2, load_model
 from nexus.train.config import Checked, ModelSettings, SetSettings, check_titles, ranged

@@ -13,8 +13,8 @@ from huggingface_hub import constants
 from typer.testing import CliRunner
 
 from nexus.cli.models import models
-from nexus.core import hub
-from nexus.core.hub import weights_path
+from nexus.core.weights import hub
+from nexus.core.weights.hub import weights_path
 from nexus.models.registry import MODELS
 
 _APP = typer.Typer()

@@ -16,9 +16,9 @@ from typer.testing import CliRunner, Result
 import nexus.models.cv
 from nexus.cli.main import app
 from nexus.core.errors import DownloadError, NexusWarning
-from nexus.core.masks import Masks
-from nexus.core.prompt import Prompt
-from nexus.data.images import read_mask
+from nexus.core.types.masks import Masks
+from nexus.core.types.prompt import Prompt
+from nexus.data.images.loading import read_mask
 from nexus.ops.rle import decode_rle
 
 HEIGHT, WIDTH = 24, 32

@@ -21,11 +21,11 @@ import nexus.models.cv
 from nexus.cli.main import app
 from nexus.cli.track_outputs import TrackOutputs
 from nexus.core.errors import NexusWarning
-from nexus.core.tracks import FrameMasks
-from nexus.data.images import load_image, read_mask
-from nexus.data.track_files import read_track_csv, read_track_jsonl, read_track_png
-from nexus.data.video_writer import VideoWriter
-from nexus.data.videos import open_video
+from nexus.core.types.frame_masks import FrameMasks
+from nexus.data.images.loading import load_image, read_mask
+from nexus.data.tracks.rows import read_track_csv, read_track_jsonl, read_track_png
+from nexus.data.video.opening import open_video
+from nexus.data.video.writer import VideoWriter
 from tests.cli import tracking
 from tests.cli.tracking import SquareModel
 from tests.models.tiny_sam2 import TINY_SAM2, tiny_sam2

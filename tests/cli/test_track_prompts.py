@@ -8,7 +8,7 @@ from PIL import Image
 
 from nexus.cli.track_prompts import check_prompts, parse_prompts, read_object_mask
 from nexus.core.errors import ImageNotFoundError, InputError, PromptError
-from nexus.data.videos import FrameIndexError, open_video
+from nexus.data.video.opening import FrameIndexError, open_video
 
 CLIP = np.zeros((3, 20, 30, 3), np.uint8)
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from nexus.core.prompt import Prompt
-from nexus.core.tracks import FrameMasks
-from nexus.data.videos import VideoSource
+from nexus.core.types.frame_masks import FrameMasks
+from nexus.core.types.prompt import Prompt
+from nexus.data.video.opening import VideoSource
 
 
 class MovingSquares:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from nexus.core.errors import ImageError
 from nexus.core.types import ImageEmbedding, Masks
-from nexus.data.labelled import LabelledImage, LabelledVideo, Truth, truths_of_labels
+from nexus.data.truth.labelled import LabelledImage, LabelledVideo, Truth, truths_of_labels
 from nexus.models.cv.sam import SAM
 from nexus.ops.masks import mask_iou
 from tests.models.tiny import TINY, TINY_POLICY

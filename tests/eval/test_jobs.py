@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nexus.core.errors import InputError
-from nexus.data.labelled import LabelledImage
+from nexus.data.truth.labelled import LabelledImage
 from nexus.eval.jobs import Evaluator, Item, run_here, run_in_workers
 from nexus.eval.settings import EvaluationSettings
 from tests.eval.scenes import Draughtsman, images, perfect_tracker, picture, truths, video

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from nexus.data.labelled import Truth, tight_box
-from nexus.data.prompt_sampling import centre_click, error_click
+from nexus.data.clicks.sampling import centre_click, error_click
+from nexus.data.truth.labelled import Truth, tight_box
 from nexus.eval.efficiency import Stopwatch
 from nexus.eval.metrics import dice, hausdorff95, normalised_surface_dice
 from nexus.eval.protocols import Scene, box_rows, click_rows, clicks_rows, medical_box_rows

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nexus.core.errors import InputError, NexusError, NexusWarning
-from nexus.data.readers import open_images
+from nexus.data.truth import open_images
 from nexus.eval.run import evaluate
 from nexus.models.cv import MedSAM
 from tests.eval.scenes import Draughtsman, images, perfect_tracker, video

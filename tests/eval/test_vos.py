@@ -10,8 +10,8 @@ import pytest
 
 from nexus.core.errors import InputError
 from nexus.core.types import FrameMasks
-from nexus.data.images import read_mask
-from nexus.data.labelled import LabelledVideo
+from nexus.data.images.loading import read_mask
+from nexus.data.truth.labelled import LabelledVideo
 from nexus.eval.vos import SessionTracker, given_masks, label_map, video_rows
 from nexus.ops.rle import decode_rle
 from tests.eval.scenes import SIZE_HW, labels, perfect_tracker, plain_iou, video

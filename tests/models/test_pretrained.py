@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 import nexus.models.registry as registry
 from nexus.core.errors import CheckpointError, InputError, UnknownModelError
-from nexus.core.hub import WeightFile
+from nexus.core.weights.hub import WeightFile
 from nexus.models.cv import SAM2, EdgeTAM, load_model
 from tests.models.tiny_sam2 import TINY_EDGETAM, TINY_SAM2, tiny_sam2
 

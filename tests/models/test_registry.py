@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nexus.core.errors import UnknownModelError
-from nexus.core.hub import UrlSource, WheelSource
+from nexus.core.weights.hub import UrlSource, WheelSource
 from nexus.models.registry import CLASS_OF_FAMILY, MODELS, is_hub_id, model_spec
 
 _SIZES = ("tiny", "small", "base_plus", "large")

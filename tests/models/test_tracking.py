@@ -9,7 +9,7 @@ import torch
 from nexus.core.errors import InputError, PromptError
 from nexus.core.types import Masks, PromptedMasks
 from nexus.models.cv import SAM, SAM2
-from nexus.predict.video import VideoSession
+from nexus.predict.video.session import VideoSession
 from tests.models.tiny_sam2 import tiny_sam2
 
 FRAME = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)

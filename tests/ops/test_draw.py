@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nexus.core.errors import InputError
-from nexus.core.masks import Masks
+from nexus.core.types.masks import Masks
 from nexus.ops.draw import PALETTE, overlay
 
 GREY = np.full((60, 80), 100, np.uint8)

@@ -14,7 +14,7 @@ from nexus.models.cv import SAM, SAM2, MedSAM
 from nexus.models.cv.sam2 import VARIANTS as SAM2_VARIANTS
 from nexus.models.promptable import PromptableModel
 from nexus.ops.rle import decode_rle
-from nexus.predict.automatic import SAMAutomaticMaskGenerator
+from nexus.predict.automatic.generator import SAMAutomaticMaskGenerator
 from tests.parity.test_sam import build, procedural_state
 
 _MARGIN = 2e-3

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nexus.core.tracks import FrameMasks
+from nexus.core.types.frame_masks import FrameMasks
 from nexus.models.cv import SAM2
-from nexus.predict.video import VideoSession
+from nexus.predict.video.session import VideoSession
 from tests.parity.test_sam2 import filled
 
 CLICK = {"points": [[210, 350]], "labels": [1]}

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from nexus.models.cv.sam2 import SAM2
-from nexus.predict.video import SessionSettings, VideoSession
+from nexus.predict.video.session import SessionSettings, VideoSession
 
 CLICK = {"points": [[20, 20]], "labels": [1]}
 BOX = {"box": [30, 5, 60, 40]}

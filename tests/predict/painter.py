@@ -91,7 +91,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def main() -> None:
     """Generate a dataset: `python -m tests.predict.painter IN OUT FORMAT WORKERS SLOW_S`."""
-    from nexus.predict.dataset import DatasetOptions, generate_dataset
+    from nexus.predict.dataset.run import DatasetOptions, generate_dataset
 
     source, out, format_name, workers, slow_s = sys.argv[1:]
     warnings.simplefilter("ignore")

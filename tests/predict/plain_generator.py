@@ -16,7 +16,7 @@ from nexus.models.promptable import PromptableModel
 from nexus.ops.components import clean_mask
 from nexus.ops.crops import layered_crops, near_crop_edge
 from nexus.ops.nms import nms
-from nexus.predict.automatic_settings import AutomaticSettings
+from nexus.predict.automatic.settings import AutomaticSettings
 
 
 def generate(

@@ -12,7 +12,7 @@ import pytest
 import nexus
 import nexus.models.cv
 from nexus.core.errors import InputError, PromptError, UnknownModelError
-from nexus.core.prompt import Prompt
+from nexus.core.types.prompt import Prompt
 from nexus.predict.oneshot import clear_model_cache, segment
 
 IMAGE = np.zeros((8, 8, 3), np.uint8)

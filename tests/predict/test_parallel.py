@@ -13,7 +13,7 @@ from PIL import Image
 
 import nexus.predict.parallel as parallel
 from nexus.core.errors import ImageError, InputError, NexusError
-from nexus.predict.automatic import SAMAutomaticMaskGenerator
+from nexus.predict.automatic.generator import SAMAutomaticMaskGenerator
 from nexus.predict.parallel import available_cores, generate_masks_parallel, share_weights
 from tests.models.tiny import tiny_sam
 

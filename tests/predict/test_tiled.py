@@ -12,7 +12,7 @@ from nexus.core.errors import InputError, PromptError
 from nexus.core.types import Prompt
 from nexus.ops.components import components
 from nexus.ops.rle import decode_rle, encode_rle
-from nexus.predict.automatic import SAMAutomaticMaskGenerator
+from nexus.predict.automatic.generator import SAMAutomaticMaskGenerator
 from nexus.predict.tiled import generate_tiled, predict_tiled
 from tests.models.tiny import tiny_sam
 

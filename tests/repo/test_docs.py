@@ -21,8 +21,8 @@ RUN_PAGES = [
 @pytest.fixture(scope="module")
 def names() -> dict[str, Any]:
     """Return the classes documents refer to without their module."""
-    import nexus.core.hub
     import nexus.core.types
+    import nexus.core.weights.hub
     import nexus.models.cv
     import nexus.models.policy
     import nexus.models.registry
@@ -32,7 +32,7 @@ def names() -> dict[str, Any]:
         nexus.models.cv,
         nexus.models.policy,
         nexus.models.registry,
-        nexus.core.hub,
+        nexus.core.weights.hub,
     )
     return {
         name: value
@@ -142,7 +142,7 @@ def test_the_walk_names_its_files_in_order() -> None:
     walk = re.findall(r"^## \d+\. `(nexus/[\w/]+\.py)`", text, re.MULTILINE)
 
     assert walk[0] == "nexus/cli/segment.py"
-    assert walk[-1] == "nexus/core/masks.py"
+    assert walk[-1] == "nexus/core/types/masks.py"
     assert [name for name in walk if not (ROOT / name).is_file()] == []
 
 

@@ -22,10 +22,10 @@ from examples.nuclei_count.measure import Score, score, summary
 from examples.nuclei_count.seeds import find_seeds, otsu
 from examples.video_edit.background import ground
 from examples.video_edit.follow import smooth_crops
-from nexus.core.checkpoint import read_checkpoint
 from nexus.core.errors import InputError
-from nexus.data.images import read_mask, write_mask, write_picture
-from nexus.data.videos import open_video
+from nexus.core.weights.checkpoint import read_checkpoint
+from nexus.data.images.loading import read_mask, write_mask, write_picture
+from nexus.data.video.opening import open_video
 from nexus.ops.polygons import ring_area
 from tests.models.tiny import tiny_sam
 from tests.models.tiny_sam2 import tiny_sam2

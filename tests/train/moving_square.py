@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nexus.data.labelled import LabelledVideo
+from nexus.data.truth.labelled import LabelledVideo
 
 SIZE_HW = (48, 64)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from nexus.core.checkpoint import read_checkpoint
 from nexus.core.errors import CheckpointError, InputError, NexusError
 from nexus.core.files import STATE_FOLDER, claimed
+from nexus.core.weights.checkpoint import read_checkpoint
 from nexus.models.cv.edgetam import EdgeTAM
 from nexus.models.cv.sam2 import SAM2, SAM2Config
 from nexus.train.clip_samples import ClipSettings, draw_clip

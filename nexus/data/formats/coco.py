@@ -4,7 +4,7 @@ Follows https://cocodataset.org/#format-data: ids count from 1, `bbox` is x, y, 
 mask's tight box as pycocotools' `toBbox` gives it, `segmentation` is compressed RLE, `iscrowd` 0.
 `predicted_iou` and `stability_score` are further keys, and `score` is the former.
 
-Streamed image by image, where `nexus.data.coco.write_coco` holds one run's annotations in memory.
+Streamed image by image, where `coco_document.write_coco` holds one run's annotations in memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nexus.core.files import replacing
-from nexus.data.datasets import Dataset
+from nexus.data.formats.dataset import Dataset
 from nexus.data.formats.json_stream import dump_line, write_array
 
 

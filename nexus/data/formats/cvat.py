@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 
 from nexus.core.files import replacing
-from nexus.data.datasets import Dataset, DatasetImage
+from nexus.data.formats.dataset import Dataset, DatasetImage
 from nexus.ops.rle import decode_rle
 
 

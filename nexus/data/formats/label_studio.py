@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nexus.core.files import replacing
-from nexus.data.datasets import Dataset, DatasetImage
+from nexus.data.formats.dataset import Dataset, DatasetImage
 from nexus.data.formats.json_stream import write_array
 from nexus.ops.rle import decode_rle
 

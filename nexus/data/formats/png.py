@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from nexus.core.files import replacing
-from nexus.data.datasets import Dataset, DatasetImage
+from nexus.data.formats.dataset import Dataset, DatasetImage
 from nexus.data.formats.painting import paint_labels
-from nexus.data.images import write_mask
+from nexus.data.images.loading import write_mask
 from nexus.ops.rle import decode_rle
 
 _COLUMNS = ("image", "number", "file", "x0", "y0", "x1", "y1", "area")

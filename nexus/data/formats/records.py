@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nexus.core.files import replacing
-from nexus.data.datasets import Dataset
+from nexus.data.formats.dataset import Dataset
 from nexus.data.formats.json_stream import write_array
 
 _KEYS = ("bbox", "area", "segmentation", "predicted_iou", "stability_score")

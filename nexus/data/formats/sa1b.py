@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from nexus.core.files import replacing
-from nexus.data.datasets import Dataset, DatasetImage
+from nexus.data.formats.dataset import Dataset, DatasetImage
 from nexus.data.formats.json_stream import dump_line
-from nexus.data.formats.table import picture_name
+from nexus.data.formats.writers import picture_name
 
 
 def write(dataset: Dataset, folder: Path) -> Iterator[Path]:

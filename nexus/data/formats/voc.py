@@ -21,9 +21,9 @@ from PIL import Image
 
 from nexus.core.errors import InputError, NexusWarning
 from nexus.core.files import replacing
-from nexus.data.datasets import Dataset, DatasetImage
+from nexus.data.formats.dataset import Dataset, DatasetImage
 from nexus.data.formats.painting import paint_labels
-from nexus.data.formats.table import picture_name
+from nexus.data.formats.writers import picture_name
 
 _MOST = 254
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nexus.core.errors import InputError, MissingDependencyError
-from nexus.data.labelled import Truth
+from nexus.data.truth.labelled import Truth
 from nexus.ops.rle import encode_rle, rle_area
 
 Kind = Literal["mask", "box"]

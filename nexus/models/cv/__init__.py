@@ -14,7 +14,7 @@ from nexus.models.registry import Family, model_spec
 if TYPE_CHECKING:
     import torch
 
-    from nexus.predict.automatic import SAMAutomaticMaskGenerator
+    from nexus.predict.automatic.generator import SAMAutomaticMaskGenerator
 
 __all__ = ["SAM", "SAM2", "EdgeTAM", "MedSAM", "SAMAutomaticMaskGenerator", "load_model"]
 
@@ -59,6 +59,6 @@ def __getattr__(name: str) -> Any:
     """Load the generator of automatic masks, which works with models, when it is asked for."""
     if name != "SAMAutomaticMaskGenerator":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from nexus.predict.automatic import SAMAutomaticMaskGenerator
+    from nexus.predict.automatic.generator import SAMAutomaticMaskGenerator
 
     return SAMAutomaticMaskGenerator

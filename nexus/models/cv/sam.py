@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 from torch import Tensor
 from typing_extensions import Self
 
-from nexus.core.checkpoint import read_checkpoint
 from nexus.core.errors import CheckpointError
-from nexus.core.hub_folder import weights_in
+from nexus.core.weights.checkpoint import read_checkpoint
+from nexus.core.weights.hub_folder import weights_in
 from nexus.models.frame import FramePrompts, with_input_side
 from nexus.models.policy import SAM_POLICY, Policy
 from nexus.models.pretrained import PretrainedModel

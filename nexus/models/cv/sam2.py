@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from nexus.core.errors import InputError
 from nexus.core.types import ImageEmbedding
-from nexus.data.images import DEFAULT_MAX_PIXELS, ImageLike
+from nexus.data.images.loading import DEFAULT_MAX_PIXELS, ImageLike
 from nexus.models.frame import FramePrompts
 from nexus.models.memory import FrameFeatures, ObjectOutputs, Recall
 from nexus.models.policy import SAM2_POLICY, Policy

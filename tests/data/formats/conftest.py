@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nexus.data.datasets import Dataset, DatasetImage, InputImage, mask_record, with_category
+from nexus.data.formats.dataset import Dataset, DatasetImage, InputImage, mask_record, with_category
 
 CATEGORIES = ("cell", 'odd & <"name">')
 

@@ -9,8 +9,8 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from nexus.data.datasets import Dataset
-from nexus.data.formats.table import write_dataset
+from nexus.data.formats.dataset import Dataset
+from nexus.data.formats.writers import write_dataset
 from nexus.ops.rle import decode_rle
 
 

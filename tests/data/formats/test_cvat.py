@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nexus.data.datasets import Dataset
-from nexus.data.formats.table import write_dataset
+from nexus.data.formats.dataset import Dataset
+from nexus.data.formats.writers import write_dataset
 from nexus.ops.rle import decode_rle
 
 # The attributes CVAT's documentation of the XML format gives a mask and an image.

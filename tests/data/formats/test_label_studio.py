@@ -8,9 +8,9 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
-from nexus.data.datasets import Dataset
+from nexus.data.formats.dataset import Dataset
 from nexus.data.formats.label_studio import IMAGE_URL, brush_rle
-from nexus.data.formats.table import write_dataset
+from nexus.data.formats.writers import write_dataset
 from nexus.ops.rle import decode_rle
 
 ADVERSARIAL = [

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nexus.data.datasets import Dataset
-from nexus.data.formats.table import write_dataset
-from nexus.data.images import read_mask
+from nexus.data.formats.dataset import Dataset
+from nexus.data.formats.writers import write_dataset
+from nexus.data.images.loading import read_mask
 from nexus.ops.rle import decode_rle
 
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from nexus.data.datasets import Dataset
+from nexus.data.formats.dataset import Dataset
 from nexus.data.formats.records import flat_records
-from nexus.data.formats.table import write_dataset
+from nexus.data.formats.writers import write_dataset
 
 KEYS = {"image_id", "mask_id", "bbox", "area", "segmentation", "predicted_iou", "stability_score"}
 

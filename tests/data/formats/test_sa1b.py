@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from nexus.data.datasets import Dataset
-from nexus.data.formats.table import write_dataset
+from nexus.data.formats.dataset import Dataset
+from nexus.data.formats.writers import write_dataset
 from nexus.ops.rle import decode_rle
 
 # Keys and types as the dataset's own description lists them.

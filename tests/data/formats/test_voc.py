@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from nexus.core.errors import InputError, NexusWarning
-from nexus.data.datasets import Dataset, DatasetImage, InputImage, mask_record
-from nexus.data.formats.table import write_dataset
+from nexus.data.formats.dataset import Dataset, DatasetImage, InputImage, mask_record
 from nexus.data.formats.voc import voc_palette
+from nexus.data.formats.writers import write_dataset
 from nexus.ops.rle import decode_rle
 
 # Of the first classes, as the development kit's pages print them.

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import yaml
 
-from nexus.data.datasets import Dataset, DatasetImage, InputImage, mask_record
-from nexus.data.formats.table import write_dataset
+from nexus.data.formats.dataset import Dataset, DatasetImage, InputImage, mask_record
+from nexus.data.formats.writers import write_dataset
 from nexus.data.formats.yolo import join_rings
 from nexus.ops.polygons import polygons_to_mask
 from nexus.ops.rle import decode_rle

@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from nexus.core.errors import InputError, MissingDependencyError
-from nexus.data.labelled import Truth, tight_box
+from nexus.data.truth.labelled import Truth, tight_box
 from nexus.eval.metrics import Detection, average_precision, coco_scores
 
 NAMES = ("cat", "dog")

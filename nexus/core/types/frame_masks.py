@@ -1,0 +1,90 @@
+"""What one frame of a video shows of the objects that are tracked in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nexus.core.types.masks import Masks
+
+
+@dataclass(frozen=True, eq=False)
+class FrameMasks:
+    """K objects on one frame, as NumPy arrays on the CPU; `np.asarray` gives the masks.
+
+    An object that has no answer on the frame yet has an empty mask, an IoU of 0 and an object
+    score logit of -1024.
+
+    Attributes:
+        index: Number of the frame.
+        time_s: When it is shown, seconds from the start.
+        object_ids: The caller's K ids, in the order the objects were first prompted.
+        masks: (K, H, W) bool in the original frame; they may overlap.
+        iou_scores: (K,) float32, the model's own estimate of each mask's IoU with the object.
+        object_score_logits: (K,) float32, above 0 where the object is in the frame.
+        low_res_logits: (K, h, w) float32 mask logits in the model frame.
+        memory: What the next `track` looks back at; None on frames of a session, which keeps its
+            memory to itself.
+        notes: What makes this result weaker than asked for; empty if nothing does.
+    """
+
+    index: int
+    time_s: float
+    object_ids: tuple[int, ...]
+    masks: NDArray[np.bool_]
+    iou_scores: NDArray[np.float32]
+    object_score_logits: NDArray[np.float32]
+    low_res_logits: NDArray[np.float32]
+    memory: Any = None
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.object_ids)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False and dtype is not None and np.dtype(dtype) != self.masks.dtype:
+            raise ValueError("a mask array cannot change its type without a copy")
+        return np.array(self.masks, dtype=dtype, copy=True if copy else None)
+
+    def mask(self, object_id: int) -> NDArray[np.bool_]:
+        """Return the (H, W) mask of one object.
+
+        Raises:
+            KeyError: No object of that id is on the frame.
+        """
+        if object_id not in self.object_ids:
+            raise KeyError(f"expected an id among {list(self.object_ids)}, got {object_id!r}")
+        mask: NDArray[np.bool_] = self.masks[self.object_ids.index(object_id)]
+        return mask
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """(K, H, W) float32 mask logits at the size of the frame, worked out when asked for."""
+        import torch
+        import torch.nn.functional as F
+
+        low = torch.from_numpy(self.low_res_logits).unsqueeze(1)
+        size = (self.masks.shape[1], self.masks.shape[2])
+        full = F.interpolate(low, size=size, mode="bilinear", align_corners=False)
+        array: NDArray[np.float32] = full.squeeze(1).numpy()
+        return array
+
+    @property
+    def areas(self) -> NDArray[np.int64]:
+        """(K,) pixels in each mask."""
+        areas: NDArray[np.int64] = np.sum(self.masks, axis=(1, 2), dtype=np.int64)
+        return areas
+
+
+@dataclass(frozen=True, eq=False)
+class PromptedMasks(Masks):
+    """The masks of a prompt on an image that may be the first frame of a video.
+
+    Attributes:
+        memory: Lets `track` go on from here.
+    """
+
+    memory: Any = None

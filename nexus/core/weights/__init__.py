@@ -1,0 +1,1 @@
+"""Weight files: reading them safely, and how they get onto this machine whole."""

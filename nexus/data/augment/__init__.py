@@ -1,0 +1,1 @@
+"""Augmentation of images together with what points at things in them."""

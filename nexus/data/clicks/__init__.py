@@ -1,0 +1,1 @@
+"""Clicks and boxes as a person would give them, made from ground truth."""

@@ -1,5 +1,0 @@
-"""Readers of datasets with ground truth, each of the layout its authors publish."""
-
-from nexus.data.readers.table import READERS, Reader, open_images, open_videos
-
-__all__ = ["READERS", "Reader", "open_images", "open_videos"]

@@ -1,0 +1,293 @@
+"""Volumes of medical images, slice by slice.
+
+MedSAM's `.npz` files hold `imgs` (D, H, W) or one picture (H, W, 3), `gts` of the same height and
+width, and `spacing` in mm, x first, as https://github.com/bowang-lab/MedSAM writes them
+(`pre_CT_MR.py`). NIfTI volumes lie as in the Medical Segmentation Decathlon,
+http://medicaldecathlon.com: `imagesTr`, `labelsTr` and the names of the labels in `dataset.json`.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nexus.core.errors import InputError, MissingDependencyError
+from nexus.data.images.loading import load_image
+from nexus.data.truth.labelled import LabelledImage, Truth, truths_of_labels
+from nexus.data.truth.layout import folder_at, mask_of, read_document
+
+_NPZ_HINT = "the root has .npz files with imgs and gts, as MedSAM's pre_CT_MR.py writes them"
+_NIFTI_HINT = "the root has imagesTr and labelsTr with .nii or .nii.gz files of the same names"
+_SUFFIXES = (".nii.gz", ".nii")
+_FIRST_CHANNEL = "_0000"
+_SOFT_TISSUE = (-160.0, 240.0)  # level 40 and width 400, Hounsfield units
+_PERCENTILES = (0.5, 99.5)
+_DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+def open_medsam_npz(root: Path, split: str | None = None) -> list[LabelledImage]:
+    """Return the slices with objects of all `.npz` files, in the order of files and slices.
+
+    The masks are read once to find these slices; images and masks are read again when asked for.
+    A slice is called FILE/0007, where FILE is the name without its ending, which is also its group.
+
+    Args:
+        root: The folder of the files, which may lie in folders there.
+        split: A folder in the root to read alone.
+
+    Raises:
+        InputError: No such folder or no file in it; a file is damaged, lacks an array, or has
+            masks of another size than its images.
+    """
+    top = folder_at(root if split is None else root / split, _NPZ_HINT)
+    images: list[LabelledImage] = []
+    paths = sorted(top.rglob("*.npz"))
+    for path in paths:
+        group = path.relative_to(top).with_suffix("").as_posix()
+        _check_npz(path)
+        spacing_hw = _npz_spacing_hw(path)
+        labels = _npz_array(path, "gts")
+        for index in _labelled_slices(labels):
+            images.append(
+                LabelledImage(
+                    f"{group}/{index:04d}",
+                    partial(_npz_image, path, index),
+                    partial(_npz_truths, path, index),
+                    spacing_hw=spacing_hw,
+                    group=group,
+                )
+            )
+    if not paths:
+        raise InputError(f"expected .npz files in {str(top)!r}, got none", hint=_NPZ_HINT)
+    return images
+
+
+def open_nifti(root: Path, split: str | None = None) -> list[LabelledImage]:
+    """Return the slices with objects of all labelled NIfTI volumes, in the order of their names.
+
+    Slices are cut along the third axis and stand as stored, rows along the second axis. Values
+    become 8 bits as MedSAM makes them: a CT, by the modality of `dataset.json`, from a window of
+    soft tissue; all else from between the 0.5th and the 99.5th percentile of the values above 0 of
+    the volume, with 0 staying black.
+
+    Args:
+        root: The folder of `imagesTr` and `labelsTr`.
+        split: Tr or Ts; None is Tr.
+
+    Raises:
+        InputError: The folders are not as published; a volume is damaged, has no labels or other
+            than three axes, or labels of another size.
+        MissingDependencyError: nibabel is not installed.
+    """
+    chosen = "Tr" if split is None else split
+    pictures = folder_at(root / f"images{chosen}", _NIFTI_HINT)
+    places = folder_at(root / f"labels{chosen}", _NIFTI_HINT)
+    about = root / "dataset.json"
+    document = read_document(about) if about.is_file() else {}
+    is_ct = "CT" in _values(document.get("modality") or document.get("channel_names"))
+    categories = _label_names(document.get("labels"))
+    labels, images = _volumes(places), []
+    volumes = _volumes(pictures)
+    for stem, path in volumes.items():
+        label = mask_of(path, labels, stem, places)
+        for index in _labelled_slices(_nifti_slices(label, _stamp(label))):
+            images.append(
+                LabelledImage(
+                    f"{stem}/{index:04d}",
+                    partial(_nifti_image, path, index, is_ct),
+                    partial(_nifti_truths, path, label, index, categories),
+                    spacing_hw=_nifti_spacing_hw(label),
+                    group=stem,
+                )
+            )
+    if not volumes:
+        raise InputError(f"expected volumes in {str(pictures)!r}, got none", hint=_NIFTI_HINT)
+    return images
+
+
+def _labelled_slices(labels: NDArray[Any]) -> list[int]:
+    flat = labels.reshape(-1, *labels.shape[-2:])  # (D, H, W)
+    return [int(index) for index in np.flatnonzero(flat.any(axis=(1, 2)))]
+
+
+def _slice(labels: NDArray[Any], index: int) -> NDArray[np.int32]:
+    flat = labels.reshape(-1, *labels.shape[-2:])  # (D, H, W)
+    labels_of_slice: NDArray[np.int32] = flat[index].astype(np.int32)
+    return labels_of_slice
+
+
+def _stamp(path: Path) -> int:
+    """Return when a file was last written, so that what is kept of it can grow stale."""
+    return path.stat().st_mtime_ns
+
+
+def _check_npz(path: Path) -> None:
+    """Refuse a file whose arrays do not fit together, from their headers alone."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                with archive.open(name) as stream:
+                    version = np.lib.format.read_magic(stream)
+                    read = np.lib.format.read_array_header_1_0
+                    if version != (1, 0):
+                        read = np.lib.format.read_array_header_2_0
+                    shapes[name.removesuffix(".npy")] = read(stream)[0]
+    except _DAMAGE as error:
+        raise _damaged_npz(path, error) from error
+    missing = [key for key in ("imgs", "gts") if key not in shapes]
+    if missing:
+        raise InputError(
+            f"expected imgs and gts in {str(path)!r}, got none called {missing[0]}", hint=_NPZ_HINT
+        )
+    imgs, gts = shapes["imgs"], shapes["gts"]
+    if not (len(gts) == 3 and imgs == gts) and not (len(gts) == 2 and imgs == (*gts, 3)):
+        raise InputError(
+            "expected imgs (D, H, W) with gts (D, H, W), or (H, W, 3) with (H, W), in "
+            f"{str(path)!r}, got imgs {imgs} with gts {gts}",
+            hint="masks are as high and wide as their images",
+        )
+
+
+def _npz_array(path: Path, key: str) -> NDArray[Any]:
+    return _kept_npz_array(path, key, _stamp(path))
+
+
+# Slices of a volume are asked for one after the other, and each would inflate all of it.
+@lru_cache(maxsize=2)
+def _kept_npz_array(path: Path, key: str, stamp: int) -> NDArray[Any]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            array: NDArray[Any] = arrays[key] if key in arrays else np.ones(2)
+    except _DAMAGE as error:
+        raise _damaged_npz(path, error) from error
+    array.setflags(write=False)
+    return array
+
+
+def _damaged_npz(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"expected a whole .npz file, got {str(path)!r}: {error}",
+        hint="the file is damaged or cut short; fetch it again",
+    )
+
+
+def _npz_spacing_hw(path: Path) -> tuple[float, float]:
+    """Return height and width of a pixel, mm; 1 where the file does not say."""
+    spacing = np.ravel(_npz_array(path, "spacing"))  # x, y, z
+    if len(spacing) < 2 or not (spacing[:2] > 0).all():
+        raise InputError(
+            f"expected a spacing of x, y and z above 0 mm in {str(path)!r}, got {spacing.tolist()}"
+        )
+    return float(spacing[1]), float(spacing[0])
+
+
+def _npz_image(path: Path, index: int) -> NDArray[Any]:
+    array = _npz_array(path, "imgs")
+    return load_image((array if _npz_array(path, "gts").ndim == 2 else array[index]).copy())
+
+
+def _npz_truths(path: Path, index: int) -> list[Truth]:
+    return truths_of_labels(_slice(_npz_array(path, "gts"), index))
+
+
+def _volumes(folder: Path) -> dict[str, Path]:
+    """Return the volumes of a folder by name, without the ending of a first channel."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        for suffix in _SUFFIXES:
+            if path.name.endswith(suffix) and not path.name.startswith("."):
+                found[path.name.removesuffix(suffix).removesuffix(_FIRST_CHANNEL)] = path
+                break
+    return found
+
+
+def _values(given: Any) -> tuple[str, ...]:
+    return tuple(map(str, given.values())) if isinstance(given, Mapping) else ()
+
+
+def _label_names(given: Any) -> dict[int, str]:
+    """Read the names of labels, which files give by number or number by name."""
+    if not isinstance(given, Mapping):
+        return {}
+    pairs = [(k, v) if str(k).isdigit() else (v, k) for k, v in given.items()]
+    return {int(number): str(name) for number, name in pairs if str(number).isdigit()}
+
+
+def _open_nifti(path: Path) -> Any:
+    try:
+        import nibabel
+        from nibabel.filebasedimages import ImageFileError
+    except ImportError as error:
+        raise MissingDependencyError(
+            "expected the package 'nibabel' to read NIfTI volumes, got an ImportError",
+            hint="pip install 'nexus-segmentation[eval]'",
+        ) from error
+    try:
+        volume: Any = nibabel.load(path)
+    except (OSError, EOFError, ImageFileError) as error:
+        raise InputError(
+            f"expected a NIfTI volume, got {str(path)!r}: {error}",
+            hint="the file is damaged or cut short; fetch it again",
+        ) from error
+    if len(volume.shape) != 3:
+        raise InputError(
+            f"expected a volume of three axes, got {volume.shape} in {str(path)!r}",
+            hint="write one volume a channel, NAME_0000.nii.gz for the one to read",
+        )
+    return volume
+
+
+@lru_cache(maxsize=2)
+def _nifti_slices(path: Path, stamp: int) -> NDArray[Any]:
+    """Read a volume as its slices (D, H, W)."""
+    try:
+        array = np.asanyarray(_open_nifti(path).dataobj)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(
+            f"expected a whole NIfTI volume, got {str(path)!r}: {error}",
+            hint="the file is damaged or cut short; fetch it again",
+        ) from error
+    slices: NDArray[Any] = array.transpose(2, 1, 0)  # (D, H, W)
+    return slices
+
+
+@lru_cache(maxsize=4)
+def _range_of(path: Path, stamp: int) -> tuple[float, float]:
+    """Return the values that become black and white, of a volume that is no CT."""
+    values = _nifti_slices(path, stamp)
+    lit = values[values > 0]
+    if not len(lit):
+        return 0.0, 1.0
+    low, high = np.percentile(lit, _PERCENTILES)
+    return float(low), float(high)
+
+
+def _nifti_spacing_hw(path: Path) -> tuple[float, float]:
+    zooms = _open_nifti(path).header.get_zooms()
+    return float(zooms[1]), float(zooms[0])
+
+
+def _nifti_image(path: Path, index: int, is_ct: bool) -> NDArray[Any]:
+    stamp = _stamp(path)
+    values = _nifti_slices(path, stamp)[index].astype(np.float64)
+    low, high = _SOFT_TISSUE if is_ct else _range_of(path, stamp)
+    scaled = (np.clip(values, low, high) - low) / max(high - low, 1e-8) * 255
+    return load_image(scaled.astype(np.uint8))
+
+
+def _nifti_truths(image: Path, path: Path, index: int, categories: dict[int, str]) -> list[Truth]:
+    shape, wanted = _open_nifti(path).shape, _open_nifti(image).shape
+    if shape != wanted:
+        raise InputError(
+            f"expected labels of {wanted} for {str(image)!r}, got {shape} in {str(path)!r}",
+            hint="are they the labels of another volume?",
+        )
+    return truths_of_labels(_slice(_nifti_slices(path, _stamp(path)), index), categories)

@@ -1,0 +1,175 @@
+"""Segment everything in an image: masks without a prompt.
+
+The stages are in `nexus.predict.automatic.stages`, the settings in
+`nexus.predict.automatic`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from numpy.typing import ArrayLike, NDArray
+
+from nexus.core.errors import InputError, NexusWarning
+from nexus.core.types import ImageEmbedding
+from nexus.data.images.loading import DEFAULT_MAX_PIXELS, ImageLike, load_image
+from nexus.models.promptable import PromptableModel
+from nexus.ops.crops import layered_crops
+from nexus.predict.automatic import stages
+from nexus.predict.automatic.settings import settings_for
+
+_BOX_ONLY_NOTE = (
+    "{variant} was trained on box prompts alone; the masks it finds with a grid of points mean "
+    "little"
+)
+
+
+class SAMAutomaticMaskGenerator:
+    """Find the masks of everything in an image, with a SAM, MedSAM, SAM 2 or EdgeTAM.
+
+    Args:
+        model: The model; it is used by `predict` calls beside this as before.
+        settings: The fields of `nexus.predict.automatic.AutomaticSettings`; what is left
+            out has the default of the model's family.
+
+    Attributes:
+        settings: All of them.
+        notes: What makes the masks weaker than they look; empty if nothing does.
+
+    Raises:
+        InputError: An unknown setting, or a value out of range.
+
+    Examples:
+        generator = SAMAutomaticMaskGenerator(model, points_per_side=16, output_mode="coco_rle")
+        records = generator.generate("image.jpg")
+    """
+
+    def __init__(self, model: PromptableModel, **settings: Any) -> None:
+        if not isinstance(model, PromptableModel):
+            raise InputError(
+                f"expected a loaded model, got {type(model).__name__}",
+                hint="model = load_model('sam_vit_b') from nexus.models.cv",
+            )
+        self.model = model
+        self.settings = settings_for(model, settings)
+        self.notes: tuple[str, ...] = ()
+
+    def generate(
+        self,
+        image: ImageLike,
+        *,
+        boxes_xyxy: ArrayLike | None = None,
+        image_embedding: ImageEmbedding | None = None,
+        max_pixels: int | None = DEFAULT_MAX_PIXELS,
+    ) -> list[dict[str, Any]]:
+        """Find the masks of one image.
+
+        Args:
+            image: Whatever `nexus.data.images.load_image` reads.
+            boxes_xyxy: (K, 4) boxes, as a detector gives them, to use as prompts in place of the
+                grid of points; each gives one mask, or none if it does not pass the thresholds.
+                No crops are taken.
+            image_embedding: The image encoded already.
+            max_pixels: Refuse larger images before decoding them; None accepts any.
+
+        Returns:
+            One record per mask: `segmentation` (as `output_mode` says), `area` (pixels), `bbox`
+            (x, y, width and height between its outermost pixels, as in the originals),
+            `predicted_iou`, `point_coords` ([[x, y]]; empty for a box), `stability_score`,
+            `crop_box` (x, y, width, height) and, for a box, `box_prompt`. Best first; with crops
+            the masks of the smallest crops first.
+
+        Raises:
+            ImageError: The image cannot be read or used.
+            PromptError: Boxes that are malformed or do not fit the image.
+            EmbeddingError: The embedding was made by another model.
+            InputError: The embedding is of an image of another size.
+        """
+        array = load_image(image, max_pixels=max_pixels)
+        size_hw = (array.shape[0], array.shape[1])
+        if image_embedding is not None and image_embedding.original_size_hw != size_hw:
+            raise InputError(
+                f"expected an embedding of this image, {size_hw[0]} x {size_hw[1]}, got one of "
+                f"{image_embedding.original_size_hw[0]} x {image_embedding.original_size_hw[1]}"
+            )
+        seeds = None if boxes_xyxy is None else stages.box_seeds(boxes_xyxy, size_hw)
+        if seeds is None:
+            self._note_points()
+        found = self._found(array, seeds, image_embedding)
+        return [stages.record_of(mask, self.settings.output_mode) for mask in found]
+
+    def generate_batch(
+        self,
+        images: Sequence[ImageLike],
+        *,
+        encoder_batch: int = 4,
+        max_pixels: int | None = DEFAULT_MAX_PIXELS,
+    ) -> list[list[dict[str, Any]]]:
+        """Find the masks of several images, several of them encoded in one call.
+
+        Args:
+            images: As in `generate`.
+            encoder_batch: Images in one call of the encoder; memory grows with it.
+            max_pixels: As in `generate`.
+
+        Returns:
+            The records of each image, in order.
+
+        Raises:
+            ImageError: An image cannot be read or used.
+            InputError: An encoder batch below 1.
+        """
+        return list(self.iterate(images, encoder_batch=encoder_batch, max_pixels=max_pixels))
+
+    def iterate(
+        self,
+        images: Sequence[ImageLike],
+        *,
+        encoder_batch: int = 4,
+        max_pixels: int | None = DEFAULT_MAX_PIXELS,
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Yield the records of each image in turn; as `generate_batch`, which keeps them all."""
+        if encoder_batch < 1:
+            raise InputError(f"expected an encoder batch of at least 1, got {encoder_batch}")
+        for start in range(0, len(images), encoder_batch):
+            part = [
+                load_image(image, max_pixels=max_pixels)
+                for image in images[start : start + encoder_batch]
+            ]
+            embeddings = self.model.encode_images(part, max_pixels=max_pixels)
+            for array, embedding in zip(part, embeddings, strict=True):
+                yield self.generate(array, image_embedding=embedding, max_pixels=max_pixels)
+
+    def _found(
+        self,
+        image: NDArray[Any],
+        seeds: list[stages.Seed] | None,
+        embedding: ImageEmbedding | None,
+    ) -> list[stages.Found]:
+        """Run all stages up to the records."""
+        settings = self.settings
+        size_hw = (image.shape[0], image.shape[1])
+        layers = settings.crop_n_layers if seeds is None else 0
+        crops = layered_crops(size_hw, layers, settings.crop_overlap_ratio)
+        grids = settings.grids()
+        found: list[stages.Found] = []
+        for crop_box, layer in crops:
+            x0, y0, x1, y1 = crop_box
+            if embedding is None or layer > 0:
+                embedding = self.model.encode_image(image[y0:y1, x0:x1], max_pixels=None)
+            here = stages.point_seeds(grids[layer], crop_box) if seeds is None else seeds
+            found += stages.masks_of_crop(self.model, embedding, here, crop_box, size_hw, settings)
+        if len(crops) > 1:
+            found = stages.suppress_between_crops(found, settings.crop_nms_thresh)
+        if settings.min_mask_region_area > 0:
+            overlap = max(settings.box_nms_thresh, settings.crop_nms_thresh)
+            found = stages.clean_regions(found, settings.min_mask_region_area, overlap)
+        return found
+
+    def _note_points(self) -> None:
+        """Warn once of a model that was not trained on points."""
+        if self.model.policy.box_only and not self.notes:
+            self.notes = (_BOX_ONLY_NOTE.format(variant=self.model.variant),)
+            warnings.warn(f"{self.notes[0]}\nhint: pass boxes_xyxy=...", NexusWarning, stacklevel=3)

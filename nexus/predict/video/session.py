@@ -1,0 +1,489 @@
+"""A video session: prompts at any time on any frame, masks of all objects frame by frame.
+
+Follows "SAM 2: Segment Anything in Images and Videos" (arXiv 2408.00714) and the habits of the
+official video predictor: a prompt on a frame that was not tracked yet makes it a conditioning
+frame, which every other frame looks back at; on a tracked frame it is a correction. A session uses
+as much RAM after an hour of video as after a minute.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+import os
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from nexus.core.device import resolve_device
+from nexus.core.errors import InputError, NexusWarning
+from nexus.core.types import Prompt, PromptLike
+from nexus.core.types.frame_masks import FrameMasks
+from nexus.data.images.loading import DEFAULT_MAX_PIXELS
+from nexus.data.video.opening import VideoLike, open_video
+from nexus.data.video.source import FrameIndexError, VideoSource
+from nexus.models.cv.sam2 import SAM2
+from nexus.models.memory import FrameFeatures, ObjectOutputs, recall
+from nexus.models.policy import check_input_side
+from nexus.predict.video.memory_bank import BankSettings, ObjectTrack, Seen, remembered
+from nexus.predict.video.revival import revive
+from nexus.predict.video.step import (
+    FIRST_ID,
+    Seed,
+    TrackMemory,
+    answer_prompt,
+    check_prompt,
+    cleaned,
+    encode_memories,
+    pointer_span,
+    show,
+    track_step,
+)
+
+__all__ = [
+    "HISTORY_BYTES",
+    "Seed",
+    "SessionSettings",
+    "TrackMemory",
+    "VideoSession",
+    "load_session",
+    "open_session",
+    "stream",
+    "track_step",
+]
+
+HISTORY_BYTES = 2 << 30
+"""Most bytes of the file of one object; some 8,000 frames at the trained input side."""
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """What a session may be told beside its model and source.
+
+    Attributes:
+        input_side: Side of the model frame; None takes the model's.
+        state_device: Where memories lie; None takes the model's device.
+        frame_count: Number of frames of a source that does not tell, if it is known. It matters
+            for clips shorter than the model's reach alone.
+        cached_frames: Encoded frames that are kept.
+        history_bytes: Most bytes on disk for each object.
+        folder: Where the files of the session lie; None takes the folder for temporary files.
+    """
+
+    input_side: int | None = None
+    state_device: str | torch.device | None = None
+    frame_count: int | None = None
+    cached_frames: int = 4
+    history_bytes: int = HISTORY_BYTES
+    folder: str | os.PathLike[str] | None = None
+
+
+class VideoSession:
+    """Objects tracked through a video; made by `SAM2.video`.
+
+    Attributes:
+        model: The model, which remembers nothing itself.
+        source: The video.
+        settings: What the session was told.
+    """
+
+    def __init__(
+        self, model: SAM2, source: VideoSource, settings: SessionSettings | None = None
+    ) -> None:
+        self.model = model
+        self.source = source
+        self.settings = settings or SessionSettings()
+        count = source.frame_count
+        self._span = pointer_span(model, self.settings.frame_count if count is None else count)
+        self._tracks: dict[int, ObjectTrack] = {}
+        self._frames: OrderedDict[int, FrameFeatures] = OrderedDict()
+        self._newest = -1  # the last frame of the source that was read
+        self._round = 0
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        """The caller's ids, in the order the objects were first prompted."""
+        return tuple(self._tracks)
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width of the frames, pixels."""
+        return self.source.size_hw
+
+    def add(
+        self,
+        frame_index: int,
+        object_id: int,
+        points: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        box: ArrayLike | None = None,
+        mask: ArrayLike | torch.Tensor | None = None,
+        *,
+        prompt: PromptLike | None = None,
+    ) -> FrameMasks:
+        """Point at an object on a frame, for the first time or to correct it.
+
+        A new prompt on a frame takes the place of the object's earlier one there, of whatever
+        kind; points and boxes start from the mask that is there. Other frames show the change
+        when they are propagated over again.
+
+        Args:
+            frame_index: The frame.
+            object_id: Any whole number; a new one starts a new object.
+            points: (N, 2) XY in original pixels.
+            labels: (N,) 1 foreground, 0 background; None for all foreground.
+            box: (4,) x0, y0, x1, y1 in original pixels.
+            mask: A bool (H, W) mask, alone, is taken as it is, and an empty one says that the
+                object is not in the frame; float logits of an earlier result are a rough mask.
+            prompt: All of this in any spelling of a prompt, instead.
+
+        Returns:
+            The masks of all objects on that frame.
+
+        Raises:
+            PromptError: The prompt is malformed or does not fit the frame.
+            VideoError: There is no such frame, or it cannot be read.
+            InputError: An id that is no whole number. The session is unchanged after any error.
+        """
+        one = _prompt_of(prompt, points, labels, box, mask)
+        object_id = _checked_id(object_id)
+        t = self.source.checked(frame_index)
+        check_prompt(one, self.size_hw)
+        frame = self._features(t)
+        track = self._tracks.get(object_id) or self.new_track()
+        known = track.get(t)
+        tracked = known is not None and t not in track.conditioning
+        features, reverse, previous = None, False, None
+        if known is not None and known.low_res_logits is not None:
+            previous = cleaned(known.low_res_logits, self.model.config.fill_hole_area)
+        if known is not None and tracked:
+            reverse = known.reverse
+            features = self._condition(t, {object_id: track}, reverse)
+        outputs = answer_prompt(self.model, frame, one, features, previous)
+        seen = self._remember(frame, outputs, prompted=True, reverse=reverse)[0]
+        track.release_held()
+        track.settle(track.corrected if tracked else track.conditioning, t, seen)
+        self._tracks[object_id] = track
+        if tracked:
+            self._hold_others(t, object_id)
+        return self._shown(t, frame)
+
+    def propagate(
+        self, start: int | None = None, stop: int | None = None, reverse: bool = False
+    ) -> Iterator[FrameMasks]:
+        """Track all objects through the video, a frame each time the next one is asked for.
+
+        Prompts may be added and objects removed in between; the next frame heeds them. Frames a
+        caller corrected keep their masks.
+
+        Args:
+            start: First frame; None takes the first conditioning frame, in reverse the last. A
+                source that only goes forward goes on where it is.
+            stop: Frame to stop before; None goes to the end, in reverse to frame 0.
+            reverse: Go back in time.
+
+        Raises:
+            InputError: There is no object; or stop lies on the wrong side of start; or the
+                source cannot go back.
+            VideoError: There is no frame `start`; or, later, a frame cannot be read.
+        """
+        if not self._tracks:
+            raise InputError(
+                "expected at least one object to track, got none",
+                hint="session.add(frame_index=0, object_id=1, points=[[x, y]]) comes first",
+            )
+        if reverse and not self.source.seekable:
+            raise InputError(
+                f"expected a source that can go back, got {self.source.name}",
+                hint="collect its frames in a list, or write them to a file",
+            )
+        first = self._default_start(reverse) if start is None else self.source.checked(start)
+        last = None if stop is None else _whole(stop, "stop")
+        if last is not None and (last > first if reverse else last < first):
+            side = "at most" if reverse else "at least"
+            raise InputError(
+                f"expected stop to be {side} start, which is {first}, got {stop}",
+                hint="leave stop out to go to the end; reverse=True goes back in time",
+            )
+        return self._run(first, last, reverse)
+
+    def remove(self, object_id: int) -> None:
+        """Forget an object; it is not on frames that come after.
+
+        Raises:
+            InputError: There is no such object.
+        """
+        if object_id not in self._tracks:
+            raise InputError(f"expected one of the ids {list(self._tracks)}, got {object_id!r}")
+        self._tracks.pop(object_id).forget()
+
+    def reset(self) -> None:
+        """Forget all objects; a propagation that is under way ends."""
+        for track in self._tracks.values():
+            track.forget()
+        self._tracks.clear()
+        self._round += 1
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write objects, prompts and what is remembered of all frames to one safetensors file.
+
+        Load it with `SAM2.load_session`.
+
+        Raises:
+            InputError: The source cannot be read again, so that nothing could go on from the file.
+            OSError: The file cannot be written.
+        """
+        from nexus.predict.video.session_file import save_session
+
+        save_session(self, path)
+
+    def object_pointer(self, object_id: int, frame_index: int) -> NDArray[Any]:
+        """Return the (C,) pointer of an object on a frame it was prompted or tracked on.
+
+        Raises:
+            InputError: Nothing is known of that object there.
+        """
+        track = self._tracks.get(object_id)
+        seen = None if track is None else track.get(frame_index, with_mask=False)
+        if seen is None:
+            raise InputError(
+                f"expected a frame that object {object_id!r} was prompted or tracked on, "
+                f"got {frame_index!r}"
+            )
+        pointer: NDArray[Any] = seen.pointer.float().cpu().numpy()
+        return pointer
+
+    def tracks(self) -> Mapping[int, ObjectTrack]:
+        """Return what is remembered, by id."""
+        return self._tracks
+
+    def restore(self, tracks: Mapping[int, ObjectTrack]) -> None:
+        """Take over what was remembered by an earlier session."""
+        self.reset()
+        self._tracks.update(tracks)
+
+    def close(self) -> None:
+        """Forget everything and close the source."""
+        self.reset()
+        self._frames.clear()
+        self.source.close()
+
+    def __enter__(self) -> VideoSession:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"VideoSession({self.model.variant}, {self.source!r}, objects {self.object_ids})"
+
+    def new_track(self) -> ObjectTrack:
+        """Return the empty track of an object that this session could have."""
+        config, device = self.model.config, self.settings.state_device
+        return ObjectTrack(
+            BankSettings(
+                config.max_memories + 1,
+                max(config.max_pointers, config.max_memories) + 1,
+                self.model.device if device is None else resolve_device(device),
+                self.model.no_mem_embed.dtype,
+                self.settings.history_bytes if self.source.seekable else 0,
+                self.settings.folder,
+            )
+        )
+
+    def _default_start(self, reverse: bool) -> int:
+        frames = [t for track in self._tracks.values() for t in track.conditioning]
+        first = max(frames) if reverse else min(frames)
+        if self.source.seekable or first in self._frames:
+            return first
+        return max(first, self._newest)
+
+    def _run(self, first: int, stop: int | None, reverse: bool) -> Iterator[FrameMasks]:
+        t, step, this_round = first, -1 if reverse else 1, self._round
+        notes = self._notes(first, step)
+        while t != stop and self._tracks and self._round == this_round and self._has(t):
+            try:
+                frame = self._features(t)
+            except FrameIndexError:  # its end turned out to be damaged, and a warning said so
+                return
+            self._track(t, frame, reverse)
+            yield dataclasses.replace(self._shown(t, frame), notes=notes)
+            t, notes = t + step, ()
+
+    def _notes(self, t: int, sign: int) -> tuple[str, ...]:
+        """Say whether what the first frame looks back at is not all there any more."""
+        reach = range(1, self.model.config.max_memories)
+        lost = [k for k, one in self._tracks.items() if any(one.lost(t - sign * a) for a in reach)]
+        if not lost:
+            return ()
+        note = (
+            f"frames before {t} of objects {lost} are no longer remembered, and tracking goes on "
+            f"without them; a session with more than history_bytes={self.settings.history_bytes} "
+            "remembers more"
+        )
+        warnings.warn(note, NexusWarning, stacklevel=3)
+        return (note,)
+
+    def _has(self, t: int) -> bool:
+        return t in self._frames or self.source.has(t)
+
+    def _features(self, t: int) -> FrameFeatures:
+        """Return an encoded frame, from the cache or the source."""
+        if t in self._frames:
+            self._frames.move_to_end(t)
+            return self._frames[t]
+        embedding = self.model.encode_frames(
+            [self.source.frame(t)], input_side=self.settings.input_side, max_pixels=None
+        )[0]
+        self._newest = t
+        while len(self._frames) >= max(1, self.settings.cached_frames):
+            self._frames.popitem(last=False)
+        frame = self._frames[t] = self.model.frame_features(embedding)
+        return frame
+
+    def _track(self, t: int, frame: FrameFeatures, reverse: bool) -> None:
+        """Track into a frame the objects that have no answer of their own there."""
+        wanted = {k: one for k, one in self._tracks.items() if not one.is_settled(t)}
+        if not wanted:
+            return
+        outputs = self.model.decode_objects(frame, self._condition(t, wanted, reverse))
+        found = self._remember(frame, outputs, prompted=False, reverse=reverse)
+        for track, seen in zip(wanted.values(), found, strict=True):
+            track.put(t, seen)
+
+    def _condition(self, t: int, tracks: Mapping[int, ObjectTrack], reverse: bool) -> torch.Tensor:
+        """Condition the features of a frame on what is remembered of some objects."""
+        sign, config = -1 if reverse else 1, self.model.config
+        revive(self.model, t, list(tracks.values()), sign, self._features)
+        reach = max(self._span, config.max_memories)
+        recalls = [
+            recall(
+                t,
+                {u: remembered(seen) for u, seen in track.conditioning.items()},
+                track.others(t - sign * age for age in range(1, reach)),
+                reverse=reverse,
+                max_memories=config.max_memories,
+                max_pointers=self._span,
+                max_conditioning=config.max_conditioning,
+            )
+            for track in tracks.values()
+        ]
+        return self.model.condition(self._features(t), recalls, self._span)
+
+    def _remember(
+        self, frame: FrameFeatures, outputs: ObjectOutputs, prompted: bool, reverse: bool
+    ) -> list[Seen]:
+        logits, scores = outputs.low_res_logits, outputs.object_score_logits
+        memory = encode_memories(self.model, frame, logits, scores, [prompted] * len(logits))
+        rows = zip(
+            outputs.object_pointer,
+            outputs.iou_scores.tolist(),
+            scores[:, 0].tolist(),
+            logits,
+            memory,
+            strict=True,
+        )
+        return [
+            Seen(pointer, iou, score, prompted, reverse, mask, tokens)
+            for pointer, iou, score, mask, tokens in rows
+        ]
+
+    def _hold_others(self, t: int, object_id: int) -> None:
+        """Keep the other objects as they are on a corrected frame, which the original does too."""
+        for other, track in self._tracks.items():
+            seen = None if other == object_id or track.is_settled(t) else track.get(t)
+            if seen is not None and seen.low_res_logits is not None:
+                track.settle(track.held, t, seen)
+
+    def _shown(self, t: int, frame: FrameFeatures) -> FrameMasks:
+        objects: dict[int, tuple[torch.Tensor, float, float] | None] = {}
+        for object_id, track in self._tracks.items():
+            seen = track.get(t)
+            objects[object_id] = (
+                None
+                if seen is None or seen.low_res_logits is None
+                else (seen.low_res_logits, seen.iou_score, seen.object_score_logit)
+            )
+        return show(self.model, frame, t, self.source.time_s(t), objects)
+
+
+def open_session(
+    model: SAM2,
+    source: VideoLike,
+    settings: SessionSettings,
+    *,
+    rate: float | None = None,
+    max_pixels: int | None = DEFAULT_MAX_PIXELS,
+) -> VideoSession:
+    """Open a source and a session on it; see `SAM2.video`."""
+    if settings.frame_count is None and not hasattr(source, "frame_count"):
+        # An iterator over a list tells how much is left; a generator or a camera tells nothing.
+        hint = operator.length_hint(source, 0)
+        settings = dataclasses.replace(settings, frame_count=hint or None)
+    if settings.input_side is not None:
+        check_input_side(settings.input_side)
+    return VideoSession(model, open_video(source, rate=rate, max_pixels=max_pixels), settings)
+
+
+def stream(
+    model: SAM2, frames: VideoLike, prompt: Any, settings: SessionSettings
+) -> Iterator[FrameMasks]:
+    """Track what a prompt points at on the first frame; see `SAM2.stream`."""
+    prompts = {k: Prompt.of(one) for k, one in _by_id(prompt).items()}
+    session = open_session(model, frames, settings)
+    for object_id, one in prompts.items():
+        session.add(0, object_id, prompt=one)
+    return session.propagate()
+
+
+def load_session(session: VideoSession, path: str | os.PathLike[str]) -> VideoSession:
+    """Fill a fresh session with what a file holds; see `SAM2.load_session`."""
+    from nexus.predict.video import session_file as video_files
+
+    return video_files.load_session(session, path)
+
+
+def _by_id(prompt: Any) -> Mapping[int, Any]:
+    """Tell prompts by id from a prompt given as a mapping, whose keys are words."""
+    if isinstance(prompt, Mapping) and prompt and not any(isinstance(k, str) for k in prompt):
+        return {_whole(k, "object_id"): one for k, one in prompt.items()}
+    return {FIRST_ID: prompt}
+
+
+def _prompt_of(
+    prompt: PromptLike | None,
+    points: ArrayLike | None,
+    labels: ArrayLike | None,
+    box: ArrayLike | None,
+    mask: ArrayLike | torch.Tensor | None,
+) -> Prompt:
+    parts = (points, labels, box, mask)
+    if prompt is None:
+        return Prompt(*parts)
+    if any(part is not None for part in parts):
+        raise InputError("expected prompt= or its parts, got both")
+    return Prompt.of(prompt)
+
+
+def _checked_id(object_id: Any) -> int:
+    return _whole(object_id, "object_id")
+
+
+def _whole(value: Any, name: str) -> int:
+    if isinstance(value, bool):
+        raise InputError(f"expected {name} to be a whole number, got {value!r}")
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise InputError(f"expected {name} to be a whole number, got {value!r}") from error

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from cityscapesscripts.evaluation.instances2dict import instances2dict
+from cityscapesscripts.helpers.annotation import Annotation
+from cityscapesscripts.helpers.labels import labels as CITY_LABELS
+from cityscapesscripts.preparation.json2instanceImg import createInstanceImage
+from cityscapesscripts.preparation.json2labelImg import json2labelImg
+
+from nexus.core.errors import InputError
+from nexus.data.truth import open_images
+from nexus.data.truth.semantic import _CITY_COUNTED, _CITY_VOID
+
+CITY_HW = (20, 24)
+POLYGONS = [
+    ("road", [[0, 10], [23, 10], [23, 19], [0, 19]]),
+    ("out of roi", [[0, 0], [23, 0], [23, 1], [0, 1]]),
+    ("car", [[1, 3], [6, 3], [6, 8], [1, 8]]),
+    ("car", [[8, 3], [12, 3], [12, 9], [8, 9]]),
+    ("persongroup", [[14, 4], [20, 4], [20, 12], [14, 12]]),
+    ("caravan", [[2, 12], [7, 12], [7, 16], [2, 16]]),
+    ("rider", [[10, 12], [12, 12], [12, 18], [10, 18]]),
+]
+
+
+@pytest.fixture
+def city(tmp_path: Path, write: SimpleNamespace) -> Path:
+    """Lay out Cityscapes: the authors' own scripts draw label and instance images of polygons."""
+    stem = "aachen_000000_000019"
+    truth = tmp_path / "gtFine" / "val" / "aachen" / f"{stem}_gtFine"
+    polygons = {
+        "imgHeight": CITY_HW[0],
+        "imgWidth": CITY_HW[1],
+        "objects": [{"label": name, "polygon": points} for name, points in POLYGONS],
+    }
+    source = str(write.document(truth.with_name(f"{truth.name}_polygons.json"), polygons))
+    json2labelImg(source, f"{truth}_labelIds.png")
+    annotation = Annotation()
+    annotation.fromJsonFile(source)
+    # Their script saves in a mode that newer versions of Pillow no longer write.
+    numbers = np.array(createInstanceImage(annotation, "ids"))
+    write.label_map(truth.with_name(f"{truth.name}_instanceIds.png"), numbers)
+    write.picture(tmp_path / "leftImg8bit" / "val" / "aachen" / f"{stem}_leftImg8bit.png", CITY_HW)
+    return tmp_path
+
+
+def test_cityscapes_instances_are_the_authors(city: Path) -> None:
+    """Ids, classes and areas are what instances2dict finds; groups and caravans are ignored."""
+    (image,) = pickle.loads(pickle.dumps(open_images("cityscapes", city)))
+    (path,) = city.rglob("*_instanceIds.png")
+    (found,) = instances2dict([str(path)]).values()
+    with_instances = {label.name for label in CITY_LABELS if label.hasInstances}
+    expected = {
+        each["instID"]: (name, each["pixelCount"], each["instID"] < 1000)
+        for name, instances in found.items()
+        for each in instances
+        if name in with_instances
+    }
+    truths = image.load_truths()
+
+    assert {t.object_id: (t.category, t.mask.sum(), t.object_id < 1000) for t in truths} == expected
+    assert {t.object_id for t in truths} == {24, 25000, 26000, 26001, 29000}
+    assert {t.object_id for t in truths if t.ignore} == {24, 29000}
+    assert [t.box_xyxy for t in truths if t.object_id == 26000] == [(1, 3, 7, 9)]
+    assert image.name == "aachen/aachen_000000_000019_leftImg8bit.png"
+    assert image.group == "aachen"
+    assert image.load_image().shape == (*CITY_HW, 3)
+
+
+def test_cityscapes_void_is_what_evaluation_ignores(city: Path) -> None:
+    """Pixels that count for nothing are those of labels with ignoreInEval."""
+    from nexus.data.images.loading import read_mask
+
+    (image,) = open_images("cityscapes", city)
+    (path,) = city.rglob("*_labelIds.png")
+    void = [label.id for label in CITY_LABELS if label.ignoreInEval]
+    ignored = image.ignored()
+
+    assert ignored is not None
+    np.testing.assert_array_equal(ignored, np.isin(read_mask(path), void))
+    assert 0 < ignored.sum() < ignored.size
+
+
+def test_the_table_of_cityscapes_is_the_authors() -> None:
+    """Numbers and names of the classes equal cityscapesscripts' table."""
+    assert {x.id: x.name for x in CITY_LABELS if x.hasInstances and x.id >= 0} == _CITY_COUNTED
+    assert {x.id % 256 for x in CITY_LABELS if x.ignoreInEval} == set(_CITY_VOID)
+
+
+def test_a_city_image_needs_both_masks(city: Path) -> None:
+    """A missing instance or label image is named with the image."""
+    (path,) = city.rglob("*_labelIds.png")
+    path.unlink()
+
+    with pytest.raises(InputError, match=r"mask for '.*leftImg8bit.png' in .*labelIds'"):
+        open_images("cityscapes", city)
+
+
+def test_scene_parsing_gives_a_mask_a_class(tmp_path: Path, write: SimpleNamespace) -> None:
+    """Classes have the names of objectInfo150.txt; pixels of other objects count for nothing."""
+    values = write.labels((1, 0, 0, 8, 12), (13, 9, 2, 15, 9))
+    write.picture(tmp_path / "images" / "validation" / "ADE_val_00000001.jpg")
+    write.label_map(tmp_path / "annotations" / "validation" / "ADE_val_00000001.png", values)
+    table = "Idx\tRatio\tTrain\tVal\tName\n1\t0.1576\t11664\t1172\twall\n"
+    table += "13\t0.0160\t4842\t492\tperson, individual\n"
+    (tmp_path / "objectInfo150.txt").write_text(table, "utf-8")
+    (image,) = pickle.loads(pickle.dumps(open_images("ade20k", tmp_path)))
+    truths = image.load_truths()
+
+    assert image.name == "validation/ADE_val_00000001.jpg"
+    assert [(t.object_id, t.category) for t in truths] == [(1, "wall"), (13, "person, individual")]
+    np.testing.assert_array_equal(truths[1].mask, values == 13)
+    np.testing.assert_array_equal(image.ignored(), values == 0)
+
+
+def test_a_damaged_table_of_classes_is_named(tmp_path: Path, write: SimpleNamespace) -> None:
+    """A table without tabs is refused."""
+    write.picture(tmp_path / "images" / "training" / "ADE_train_00000001.jpg")
+    write.label_map(
+        tmp_path / "annotations" / "training" / "ADE_train_00000001.png", write.labels()
+    )
+    (tmp_path / "objectInfo150.txt").write_text("Idx\n1 wall\n", "utf-8")
+
+    with pytest.raises(InputError, match=r"divided by tabs, got '.*objectInfo150.txt'"):
+        open_images("ade20k", tmp_path, split="training")
+
+
+def test_a_scene_without_mask_is_named(tmp_path: Path, write: SimpleNamespace) -> None:
+    """Each image of scene parsing needs its annotation."""
+    write.picture(tmp_path / "images" / "validation" / "ADE_val_00000001.jpg")
+    (tmp_path / "annotations" / "validation").mkdir(parents=True)
+
+    with pytest.raises(InputError, match="mask for .*ADE_val_00000001.jpg' .* got none named"):
+        open_images("ade20k", tmp_path)
+
+
+@pytest.fixture
+def ade(tmp_path: Path, write: SimpleNamespace) -> Path:
+    """Lay out ADE20K whole: classes in red and green, instances in blue, names in JSON."""
+    street = tmp_path / "images" / "ADE" / "validation" / "urban" / "street"
+    write.picture(street / "ADE_val_00000001.jpg")
+    coded = np.zeros((12, 16, 3), np.uint8)
+    # car, auto: class 401 = 1 * 256 + 145; tree: class 2855 = 11 * 256 + 39.
+    coded[0:4, 0:5] = (10, 145, 1)
+    coded[5:9, 0:5] = (10, 145, 2)
+    coded[2:10, 8:15] = (110, 39, 3)
+    write.colours(street / "ADE_val_00000001_seg.png", coded)
+    write.colours(street / "ADE_val_00000001_parts_1.png", coded)
+    objects = [
+        {"id": 0, "name": "car, auto", "name_ndx": 401, "parts": {"part_level": 0}},
+        {"id": 1, "name": "car, auto", "name_ndx": 401, "parts": {"part_level": 0}},
+        {"id": 2, "name": "tree", "name_ndx": 2855, "parts": {"part_level": 0}},
+    ]
+    write.document(street / "ADE_val_00000001.json", {"annotation": {"object": objects}})
+    return tmp_path
+
+
+def test_ade20k_gives_its_instances(ade: Path) -> None:
+    """An object is a class and an instance number; its class has the name that the JSON gives."""
+    (image,) = pickle.loads(pickle.dumps(open_images("ade20k", ade)))
+    truths = image.load_truths()
+
+    assert image.name == "validation/urban/street/ADE_val_00000001.jpg"
+    assert [t.object_id for t in truths] == [401 * 256 + 1, 401 * 256 + 2, 2855 * 256 + 3]
+    assert [t.category for t in truths] == ["car, auto", "car, auto", "tree"]
+    assert [t.box_xyxy for t in truths] == [(0, 0, 5, 4), (0, 5, 5, 9), (8, 2, 15, 10)]
+    assert image.ignored() is None
+
+
+def test_ade20k_without_json_has_no_names(ade: Path) -> None:
+    """The older release, without JSON, gives the same objects without class names."""
+    (path,) = ade.rglob("*.json")
+    path.unlink()
+
+    assert [t.category for t in open_images("ade20k", ade)[0].load_truths()] == [None] * 3
+
+
+def test_ade20k_reads_a_lone_object(ade: Path) -> None:
+    """A JSON file whose one object stands without a list is read."""
+    (path,) = ade.rglob("*.json")
+    lone = {"annotation": {"object": {"id": 0, "name": "tree", "name_ndx": 2855}}}
+    path.write_text(json.dumps(lone), "utf-8")
+
+    assert [t.category for t in open_images("ade20k", ade)[0].load_truths()][2] == "tree"
+
+
+def test_an_ade20k_image_without_mask_is_named(ade: Path) -> None:
+    """Each image needs its segmentation."""
+    (path,) = ade.rglob("*_seg.png")
+    path.unlink()
+
+    with pytest.raises(InputError, match="mask for .*ADE_val_00000001.jpg'"):
+        open_images("ade20k", ade)
+
+
+def test_a_mask_of_another_size_is_refused(ade: Path, write: SimpleNamespace) -> None:
+    """A segmentation of another size than its image is named when it is read."""
+    (path,) = ade.rglob("*_seg.png")
+    write.picture(path, (8, 8))
+
+    with pytest.raises(InputError, match="12 x 16 pixels for .*, got 8 x 8 in .*_seg.png"):
+        open_images("ade20k", ade)[0].load_truths()
