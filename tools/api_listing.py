@@ -58,8 +58,8 @@ MODULES = (
     "nexus.train.freezing",
     "nexus.train.lora",
     "nexus.train.weights",
-    "nexus.train.video",
-    "nexus.train.clips",
+    "nexus.train.video.loop",
+    "nexus.train.video.clip_forward",
     "nexus.ops",
 )
 """The public rooms and files; of a package without `__all__`, every file below it."""

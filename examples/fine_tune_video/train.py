@@ -20,8 +20,8 @@ from nexus.data.truth import READERS, open_videos
 from nexus.data.truth.labelled import LabelledVideo
 from nexus.eval.metrics import iou
 from nexus.models.cv import SAM2, load_model
-from nexus.train.clip_samples import ClipSettings
-from nexus.train.video import VideoTrainingSettings, fine_tune_video
+from nexus.train.video.clip_sampling import ClipSettings
+from nexus.train.video.loop import VideoTrainingSettings, fine_tune_video
 
 
 def mean_j(model: SAM2, videos: Sequence[LabelledVideo]) -> float:

@@ -12,7 +12,7 @@ from nexus.core.errors import InputError
 
 if TYPE_CHECKING:
     from nexus.train.loop import TrainingResult
-    from nexus.train.video_run import VideoTrainingResult
+    from nexus.train.video.run import VideoTrainingResult
 
 _HELP_CONFIG = "YAML file of the run; docs/training.md lists what may stand in it."
 _HELP_RECIPE = "Take a recipe that comes with Nexus instead: points or domain."
@@ -47,7 +47,7 @@ def train(
     from nexus.train.config_file import read_run, recipe_file
     from nexus.train.loop import fine_tune
     from nexus.train.processes import starts_first
-    from nexus.train.video_run import VideoRunSettings, run_on_videos
+    from nexus.train.video.run import VideoRunSettings, run_on_videos
 
     if (config is None) == (recipe is None):
         raise InputError(

@@ -14,7 +14,7 @@ from nexus import __version__
 from nexus.core.files import replacing
 from nexus.models.registry import MODELS
 from nexus.train.config import TrainingSettings
-from nexus.train.evaluation import POOLED, Figure
+from nexus.train.images.evaluation import POOLED, Figure
 
 CARD, SUMMARY = "MODEL_CARD.md", "summary.json"
 _PACKAGES = ("torch", "numpy", "accelerate", "peft")

@@ -18,7 +18,7 @@ from nexus.core.files import replacing
 from nexus.models.policy import Policy
 from nexus.models.pretrained import policy_words
 from nexus.train.config import TrainingSettings
-from nexus.train.evaluation import Figure
+from nexus.train.images.evaluation import Figure
 
 STATE, BEST, LAST, ADAPTER = "state.pt", "best.safetensors", "last.safetensors", "adapter"
 _FORMAT = "nexus.training_state.1"

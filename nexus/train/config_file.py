@@ -16,7 +16,7 @@ from nexus.core.errors import InputError, MissingDependencyError
 from nexus.train.config import TrainingSettings, check_range
 
 if typing.TYPE_CHECKING:
-    from nexus.train.video_run import VideoRunSettings
+    from nexus.train.video.run import VideoRunSettings
 
 _T = TypeVar("_T")
 _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
@@ -32,7 +32,7 @@ def read_run(
 
     Arguments and errors are those of `read_settings`.
     """
-    from nexus.train.video_run import VideoRunSettings
+    from nexus.train.video.run import VideoRunSettings
 
     root = _composed(_text(path), Path(path).name, overrides)
     kinds: dict[str, Any] = {"images": TrainingSettings, "video": VideoRunSettings}

@@ -33,12 +33,12 @@ from nexus.train.adapt import Adapted
 from nexus.train.card import CardFacts, write_card
 from nexus.train.checkpoints import RunState
 from nexus.train.config import TrainingSettings
-from nexus.train.evaluation import Figure, chosen_mean, figures_of, measure_image
+from nexus.train.images.evaluation import Figure, chosen_mean, figures_of, measure_image
+from nexus.train.images.plan import Call, Plan
+from nexus.train.images.prepare import Prepared, prepare
+from nexus.train.images.rounds import Decode, rounds_of
 from nexus.train.logs import Logs, draw_curve
-from nexus.train.plan import Call, Plan
-from nexus.train.prepare import Prepared, prepare
 from nexus.train.processes import Processes, share_of
-from nexus.train.rounds import Decode, rounds_of
 from nexus.train.schedule import Average, decayed_groups, learning_rate
 
 _PARTS = ("dice", "bce", "focal", "iou", "keep")

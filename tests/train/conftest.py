@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nexus.models.frame import geometry_of
-from nexus.train.samples import (
+from nexus.train.images.sets import (
     TrainingObject,
     gather_objects,
     object_views,

@@ -1,8 +1,7 @@
 """Fine-tune SAM 2 and EdgeTAM on videos: short clips, with memory, as the originals are trained.
 
 Follows "SAM 2: Segment Anything in Images and Videos" (arXiv 2408.00714, appendix D.2). Clips come
-from `nexus.train.clip_samples`, the forward pass is `nexus.train.clips`, the loss
-`nexus.train.video_loss`.
+from `clip_sampling`, the forward pass is `clip_forward`, the loss `loss`.
 """
 
 from __future__ import annotations
@@ -27,18 +26,18 @@ from nexus.core.progress import Progress
 from nexus.core.weights.checkpoint import load_strict
 from nexus.data.truth.labelled import LabelledVideo
 from nexus.models.cv.sam2 import SAM2
-from nexus.train.clip_samples import (
+from nexus.train.config import Checked, OptimizerSettings, ranged
+from nexus.train.logs import STEPS, draw_curve
+from nexus.train.schedule import decayed_groups, learning_rate
+from nexus.train.video.clip_forward import clip_logits
+from nexus.train.video.clip_sampling import (
     ClickTeacher,
     ClipSample,
     ClipSettings,
     draw_clip,
     usable_videos,
 )
-from nexus.train.clips import clip_logits
-from nexus.train.config import Checked, OptimizerSettings, ranged
-from nexus.train.logs import STEPS, draw_curve
-from nexus.train.schedule import decayed_groups, learning_rate
-from nexus.train.video_loss import VideoLossSettings, video_loss
+from nexus.train.video.loss import VideoLossSettings, video_loss
 from nexus.train.weights import save_checkpoint
 
 WEIGHTS, STATE = "model.safetensors", "last.pt"

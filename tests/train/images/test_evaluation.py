@@ -10,15 +10,15 @@ import pytest
 from nexus.core.types import Prompt
 from nexus.eval.metrics import dice
 from nexus.train.config import EvaluateSettings
-from nexus.train.evaluation import (
+from nexus.train.images.evaluation import (
     Figure,
     ObjectFigure,
     chosen_mean,
     figures_of,
     measure_image,
 )
-from nexus.train.prepare import HeldOut
-from nexus.train.samples import split_images
+from nexus.train.images.prepare import HeldOut
+from nexus.train.images.sets import split_images
 from tests.models.tiny import tiny_sam
 from tests.train.tiny_run import draw_set, tiny_settings
 
@@ -55,7 +55,7 @@ def test_a_found_object_needs_no_more_clicks() -> None:
             return [type("M", (), {"best": mask})()]
 
     asked: list[list[Prompt]] = []
-    from nexus.train.evaluation import _play
+    from nexus.train.images.evaluation import _play
 
     given = _play(Knows(), None, mask, None, 3, False, False)  # type: ignore[arg-type]
 

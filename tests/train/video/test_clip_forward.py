@@ -14,7 +14,7 @@ from nexus.core.types import Prompt
 from nexus.models.cv.sam2 import SAM2, SAM2Config
 from nexus.predict.video.session import VideoSession
 from nexus.predict.video.step import cleaned
-from nexus.train.clips import ClipLogits, clip_logits
+from nexus.train.video.clip_forward import ClipLogits, clip_logits
 from tests.models.tiny_sam2 import TINY_EDGETAM, TINY_SAM2, tiny_sam2
 from tests.predict.clips import BOX, CLICK, CORRECTION, clip
 

@@ -14,10 +14,10 @@ from nexus.core.files import STATE_FOLDER, claimed
 from nexus.core.weights.checkpoint import read_checkpoint
 from nexus.models.cv.edgetam import EdgeTAM
 from nexus.models.cv.sam2 import SAM2, SAM2Config
-from nexus.train.clip_samples import ClipSettings, draw_clip
-from nexus.train.clips import clip_logits
-from nexus.train.video import STATE, WEIGHTS, VideoStep, VideoTrainingSettings, fine_tune_video
-from nexus.train.video_loss import video_loss
+from nexus.train.video.clip_forward import clip_logits
+from nexus.train.video.clip_sampling import ClipSettings, draw_clip
+from nexus.train.video.loop import STATE, WEIGHTS, VideoStep, VideoTrainingSettings, fine_tune_video
+from nexus.train.video.loss import video_loss
 from tests.models.tiny_sam2 import TINY_EDGETAM, TINY_SAM2, tiny_sam2
 from tests.train.moving_square import moving_square
 
@@ -39,7 +39,7 @@ SHORT = dataclasses.replace(
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Write down whose learning curve is drawn instead of drawing it, which takes a second."""
     folders: list[Path] = []
-    monkeypatch.setattr("nexus.train.video.draw_curve", folders.append)
+    monkeypatch.setattr("nexus.train.video.loop.draw_curve", folders.append)
     return folders
 
 

@@ -1,7 +1,7 @@
 """What a run learns from and what it is measured on: sets, their split, views and objects.
 
 Everything here depends on the settings alone. Nothing is drawn while training but which view of an
-object comes when (see `nexus.train.plan`).
+object comes when (see `nexus.train.images.plan`).
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from nexus.data.truth.labelled import tight_box
 from nexus.eval.metrics import dice
 from nexus.models.promptable import PromptableModel
 from nexus.train.config import EvaluateSettings, Measure
-from nexus.train.prepare import HeldOut
+from nexus.train.images.prepare import HeldOut
 
 POOLED = "all"
 

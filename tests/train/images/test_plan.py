@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pytest
 
 from nexus.train.config import PromptSettings
-from nexus.train.plan import Call, Plan
-from nexus.train.samples import TrainingObject
+from nexus.train.images.plan import Call, Plan
+from nexus.train.images.sets import TrainingObject
 
 
 def keys(calls: Sequence[Call]) -> list[tuple[str, int, str]]:

@@ -1,6 +1,6 @@
 """The rounds of a decoder call: point at objects, weigh the answers, correct them.
 
-Everything random comes from the generators of the call, see `nexus.train.plan`.
+Everything random comes from the generators of the call, see `nexus.train.images.plan`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from torch import Tensor
 from nexus.core.types import Geometry, ImageEmbedding, Prompt
 from nexus.data.clicks.sampling import Click, error_click, jittered_box
 from nexus.train.config import BOXES, Kind, LossSettings, PromptSettings
+from nexus.train.images.plan import Call
+from nexus.train.images.sets import ObjectView
 from nexus.train.losses import bce_loss, dice_loss, focal_loss, iou_head_loss
-from nexus.train.plan import Call
-from nexus.train.samples import ObjectView
 
 _INNER_DEPTH = 0.3
 _NEAR_SPREAD = 0.4  # of the logarithm of a near box's sides

@@ -11,7 +11,7 @@ import pytest
 from nexus.core.errors import InputError
 from nexus.models.frame import geometry_of
 from nexus.train.config import AugmentSettings, DataSettings, SetSettings
-from nexus.train.samples import (
+from nexus.train.images.sets import (
     View,
     _depth,
     gather_objects,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nexus.core.errors import InputError
-from nexus.train.clip_samples import (
+from nexus.train.video.clip_sampling import (
     ClickTeacher,
     ClipSample,
     ClipSettings,

@@ -16,9 +16,8 @@ from nexus.data.truth.labelled import Truth
 from nexus.models.frame import geometry_of
 from nexus.models.promptable import PromptableModel
 from nexus.train.config import TrainingSettings
-from nexus.train.embedding_cache import EmbeddingCache, digest_of
-from nexus.train.processes import Processes, share_of
-from nexus.train.samples import (
+from nexus.train.images.embedding_cache import EmbeddingCache, digest_of
+from nexus.train.images.sets import (
     ObjectView,
     SetImage,
     TrainingObject,
@@ -29,6 +28,7 @@ from nexus.train.samples import (
     split_images,
     views_of,
 )
+from nexus.train.processes import Processes, share_of
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nexus.train.embedding_cache import EmbeddingCache, digest_of
+from nexus.train.images.embedding_cache import EmbeddingCache, digest_of
 from tests.models.tiny import tiny_sam
 from tests.models.tiny_sam2 import tiny_sam2
 

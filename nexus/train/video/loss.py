@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nexus.core.errors import InputError
-from nexus.train.clip_samples import ClipSample
-from nexus.train.clips import Answer, ClipLogits
 from nexus.train.config import Checked, ranged
 from nexus.train.losses import dice_loss, focal_loss, truths_to_frame
+from nexus.train.video.clip_forward import Answer, ClipLogits
+from nexus.train.video.clip_sampling import ClipSample
 
 
 @dataclass(frozen=True)

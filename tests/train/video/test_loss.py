@@ -9,9 +9,9 @@ from torch import Tensor
 
 from nexus.core.errors import InputError
 from nexus.core.types import Geometry
-from nexus.train.clip_samples import ClipSample
-from nexus.train.clips import Answer, ClipLogits
-from nexus.train.video_loss import VideoLossSettings, video_loss
+from nexus.train.video.clip_forward import Answer, ClipLogits
+from nexus.train.video.clip_sampling import ClipSample
+from nexus.train.video.loss import VideoLossSettings, video_loss
 
 SURE = 20.0
 GEOMETRY = Geometry((4, 4), (64, 64), 64, (16.0, 16.0))

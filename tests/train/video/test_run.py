@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import nexus.train.video_run as video_run
+import nexus.train.video.run as video_run
 from nexus.cli.main import app
 from nexus.core.errors import InputError
 from nexus.models.cv import SAM2
 from nexus.train.config import SetSettings
 from nexus.train.config_file import read_run, read_settings
-from nexus.train.video_run import VideoDataSettings, VideoRunSettings, mean_j_and_f, split_videos
+from nexus.train.video.run import VideoDataSettings, VideoRunSettings, mean_j_and_f, split_videos
 from tests.models.tiny import tiny_sam
 from tests.models.tiny_sam2 import tiny_sam2
 from tests.train.moving_square import draw_davis

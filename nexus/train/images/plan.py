@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nexus.train.config import Kind, PromptSettings
-from nexus.train.samples import ObjectView, TrainingObject
+from nexus.train.images.sets import ObjectView, TrainingObject
 
 # Consecutive multiples of it fill [0, 1) evenly, so that every stretch of a run has its shares.
 _GOLDEN = 0.6180339887498949

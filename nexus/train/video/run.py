@@ -16,7 +16,7 @@ from nexus.eval.vos import SessionTracker, video_rows
 from nexus.models.cv import SAM2, load_model
 from nexus.train.config import Checked, ModelSettings, SetSettings, check_titles, ranged
 from nexus.train.logs import CURVE, STEPS
-from nexus.train.video import WEIGHTS, VideoStep, VideoTrainingSettings, fine_tune_video
+from nexus.train.video.loop import WEIGHTS, VideoStep, VideoTrainingSettings, fine_tune_video
 
 
 @dataclass(frozen=True)

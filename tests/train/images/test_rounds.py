@@ -13,9 +13,9 @@ from torch import Tensor
 from nexus.core.types import ImageEmbedding, Prompt
 from nexus.models.frame import geometry_of
 from nexus.train.config import LossSettings, PromptSettings
-from nexus.train.plan import Call, Plan
-from nexus.train.rounds import combined_loss, frame_to_original, keeping_loss, rounds_of
-from nexus.train.samples import TrainingObject
+from nexus.train.images.plan import Call, Plan
+from nexus.train.images.rounds import combined_loss, frame_to_original, keeping_loss, rounds_of
+from nexus.train.images.sets import TrainingObject
 from tests.models.tiny import TINY_POLICY
 
 

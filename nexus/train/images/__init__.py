@@ -1,0 +1,1 @@
+"""Fine-tuning on images: what is drawn, prompted and measured."""

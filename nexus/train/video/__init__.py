@@ -1,0 +1,1 @@
+"""Fine-tuning on videos: clips, their prompts, and the pass over them."""
