@@ -16,6 +16,7 @@ import json
 import sys
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ import torch
 from benchmarks.timing import Timing, machine, take_turns
 from nexus.core.types import ImageEmbedding, Prompt
 from nexus.models.cv import SAM, MedSAM
+from nexus.models.forward import decode_alike
 from nexus.models.promptable import PromptableModel
+from nexus.nn.batching import in_parts, prompts_at_once
 
 _SIZES: dict[str, dict[str, Any]] = {
     "vit_b": {},
@@ -76,6 +79,7 @@ def against_transformers(size: str, options: argparse.Namespace) -> dict[str, An
     mean, std = (torch.tensor(v) for v in (ours.policy.pixel_mean, ours.policy.pixel_std))
     frame = ((torch.from_numpy(image).float() - mean) / std).permute(2, 0, 1)[None].contiguous()
     points = np.random.default_rng(1).uniform(0, 1024, (options.prompts, 2)).astype(np.float32)
+    prompts = [Prompt(points=point) for point in points]
     with torch.no_grad():
         features = theirs.get_image_embeddings(frame)
         deviation = (ours.image_encoder(frame) - features).abs().max().item()
@@ -102,9 +106,10 @@ def against_transformers(size: str, options: argparse.Namespace) -> dict[str, An
                     _their_masks(theirs, features, p[None]) for p in points
                 ],
                 "transformers, one batch": lambda: _their_masks(theirs, features, points),
-                "Nexus, one by one": lambda: [_decode(ours, embedding, p[None]) for p in points],
+                "Nexus, one by one": lambda: [_decode(ours, embedding, [p]) for p in prompts],
                 "Nexus, predict_batch's chunks": lambda: [
-                    _decode(ours, embedding, points[i : i + 2]) for i in range(0, len(points), 2)
+                    _decode(ours, embedding, part)
+                    for part in in_parts(prompts, prompts_at_once(ours.device))
                 ],
             },
             options.repeats,
@@ -178,13 +183,8 @@ def _their_masks(theirs: Any, features: torch.Tensor, points: np.ndarray[Any, An
     return theirs(image_embeddings=features, input_points=coords, input_labels=labels)
 
 
-def _decode(ours: SAM, embedding: ImageEmbedding, points: np.ndarray[Any, Any]) -> Any:
-    from nexus.models.frame import prompts_to_frame
-
-    prompts = prompts_to_frame(
-        [Prompt(points=p) for p in points], embedding.geometry, (256, 256), ours.policy
-    )
-    return ours.decode(embedding, ours.image_positions((64, 64)), prompts, True)
+def _decode(ours: SAM, embedding: ImageEmbedding, prompts: Sequence[Prompt]) -> Any:
+    return decode_alike(ours, [embedding] * len(prompts), prompts, multimask_output=True)
 
 
 def _table(title: str, timings: dict[str, Timing], base: str) -> str:

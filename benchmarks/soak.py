@@ -83,24 +83,28 @@ def tiny_model() -> SAM2:
     return model
 
 
-def clip(count: int) -> FrameList:
-    """Return a clip whose frames are made when they are asked for."""
-    ground = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+class Clip:
+    """A clip whose frames are made when they are asked for."""
 
-    def frame(index: int) -> NDArray[np.uint8]:
-        picture: NDArray[np.uint8] = ground.copy()
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.ground = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        picture: NDArray[np.uint8] = self.ground.copy()
         x, y = (3 * index) % 44, (2 * index) % 28
         picture[y : y + 20, x : x + 20] = (250, 20, 60)
         return picture
-
-    return FrameList(count, frame, rate=25, max_pixels=None, name="a synthetic clip")
 
 
 def soak(name: str, count: int, objects: int, late: int = 0) -> Run:
     """Track `objects` from frame 0 and `late` more that join on the way, then measure memory."""
     process = psutil.Process()
     start = time.perf_counter()
-    with tiny_model().video(clip(count)) as session:
+    with tiny_model().video(FrameList(Clip(count), 25, None, "a synthetic clip")) as session:
         for k in range(objects):
             session.add(0, k, points=[[3 + 7 * k, 20]])
         joins = {count * (k + 1) // (4 * (late + 1)): objects + k for k in range(late)}

@@ -87,23 +87,34 @@ class OneByOne(SAM2):
         )
 
     def decode_objects(
-        self, frame: FrameFeatures, features: Tensor, prompts: Any = None, several: Any = None
+        self, frame: FrameFeatures, features: Tensor, prompts: Any = None, habits: Any = None
     ) -> ObjectOutputs:
         """Decode one object after the other; a prompt is one object's already."""
+        decode = super().decode_objects
         if prompts is not None:
-            return super().decode_objects(frame, features, prompts, several)
-        rows = [super(OneByOne, self).decode_objects(frame, row[None]) for row in features]
-        names = [f.name for f in dataclasses.fields(ObjectOutputs)]
-        return ObjectOutputs(*(torch.cat([getattr(r, n) for r in rows]) for n in names))
+            return decode(frame, features, prompts, habits)
+        rows = [decode(frame, row[None], None, habits) for row in features]
+        return ObjectOutputs(
+            torch.cat([row.low_res_logits for row in rows]),
+            torch.cat([row.iou_scores for row in rows]),
+            torch.cat([row.object_pointer for row in rows]),
+            torch.cat([row.object_score_logits for row in rows]),
+            None,
+        )
 
     def encode_memory(
-        self, frame: FrameFeatures, low_res_logits: Tensor, object_score_logits: Tensor, given: Any
+        self,
+        frame: FrameFeatures,
+        low_res_logits: Tensor,
+        object_score_logits: Tensor,
+        given: Any,
+        habits: Any = None,
     ) -> Tensor:
         """Encode one object after the other."""
         asked = torch.as_tensor(given).expand(len(low_res_logits))
         rows = zip(low_res_logits, object_score_logits, asked, strict=True)
         encode = super().encode_memory
-        return torch.cat([encode(frame, m[None], s[None], a[None]) for m, s, a in rows])
+        return torch.cat([encode(frame, m[None], s[None], a[None], habits) for m, s, a in rows])
 
 
 @dataclass

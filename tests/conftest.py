@@ -7,7 +7,8 @@ that folder they skip; with it, a test that skips for want of something in it fa
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+import signal
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -70,6 +71,17 @@ def nexus_home(
     home = WEIGHTS_HOME if uses_weights else tmp_path_factory.mktemp("nexus_home")
     monkeypatch.setenv("NEXUS_HOME", str(home))
     return home
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Let SIGINT interrupt this process and those it starts, whatever the shell said of it.
+
+    A shell without job control starts background jobs with SIGINT ignored, which they inherit.
+    """
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -32,6 +32,7 @@ MODULES = (
     "nexus.predict.automatic",
     "nexus.predict.batched",
     "nexus.predict.dataset",
+    "nexus.predict.tracking",
     "nexus.predict.video",
     "nexus.predict.parallel",
     "nexus.predict.multiscale",
@@ -39,11 +40,12 @@ MODULES = (
     "nexus.data.images",
     "nexus.data.video",
     "nexus.data.tracks",
-    "nexus.data.formats.coco_document",
+    "nexus.data.formats.coco",
     "nexus.data.truth.labelled",
     "nexus.data.truth",
     "nexus.data.clicks.sampling",
-    "nexus.data.clicks.rounds",
+    "nexus.data.clicks.game",
+    "nexus.data.augment.geometry",
     "nexus.data.augment.sample",
     "nexus.data.augment.transforms",
     "nexus.eval.metrics",
@@ -58,11 +60,12 @@ MODULES = (
     "nexus.train.freezing",
     "nexus.train.lora",
     "nexus.train.weights",
-    "nexus.train.video.loop",
-    "nexus.train.video.clip_forward",
+    "nexus.train.video",
     "nexus.ops",
 )
-"""The public rooms and files; of a package without `__all__`, every file below it."""
+"""The public rooms and files; of a package that names nothing itself, every file below it."""
+
+_ROOMS = ("nexus.ops", "nexus.train.video")  # listed file by file
 
 _LONG_DEFAULT = 60  # characters; repr of a policy is longer
 
@@ -92,7 +95,7 @@ def listing() -> str:
 
 def _files_of(module: ModuleType) -> Iterator[ModuleType]:
     """Yield a module; or, for a package that exports nothing itself, its modules."""
-    if hasattr(module, "__all__") or not hasattr(module, "__path__"):
+    if _public_names(module) or not hasattr(module, "__path__"):
         yield module
         return
     for info in sorted(pkgutil.iter_modules(module.__path__), key=lambda item: item.name):
@@ -100,13 +103,18 @@ def _files_of(module: ModuleType) -> Iterator[ModuleType]:
 
 
 def _public_names(module: ModuleType) -> list[str]:
-    """Return `__all__`, or what the module's own source defines, in alphabetical order."""
+    """Return `__all__`, or what the module's own source defines or hands on, by name.
+
+    A name is handed on by importing it as itself, as type checkers see it too.
+    """
     declared = getattr(module, "__all__", None)
     if declared is None:
         declared = []
         for node in ast.parse(inspect.getsource(module)).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 declared.append(node.name)
+            elif isinstance(node, ast.ImportFrom):
+                declared += [alias.name for alias in node.names if alias.asname == alias.name]
             elif isinstance(node, ast.Assign | ast.AnnAssign):
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
                 declared += [item.id for item in targets if isinstance(item, ast.Name)]
@@ -129,7 +137,8 @@ def _entries(name: str, value: Any, module: ModuleType) -> Iterator[str]:
 
 def _is_listed_elsewhere(value: Any, module: ModuleType) -> bool:
     """Tell whether a name that `module` hands on is described under another public module."""
-    return module.__name__ == "nexus" or value.__module__ in MODULES
+    home = value.__module__
+    return module.__name__ == "nexus" or home in MODULES or home.rpartition(".")[0] in _ROOMS
 
 
 def _bases(cls: type) -> str:
@@ -140,8 +149,10 @@ def _bases(cls: type) -> str:
 def _members(name: str, cls: type, module: ModuleType) -> Iterator[str]:
     """Yield the public methods and properties of `cls` that no base listed beside it has."""
     members: dict[str, Any] = {}
+    listed = _public_names(module)
     for base in reversed(cls.__mro__):
-        if base is not cls and getattr(module, base.__name__, None) is base:
+        beside = base.__name__ in listed and getattr(module, base.__name__) is base
+        if base is not cls and beside:
             members.clear()
         elif base.__module__.startswith("nexus."):
             members.update(vars(base))

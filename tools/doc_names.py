@@ -53,13 +53,17 @@ def _member(value: Any, name: str, path: str) -> Any:
     raise LookupError(path)
 
 
+def names_in_prose(page: Path) -> list[str]:
+    """Return the dotted names in a page's inline code, such as `nexus.ops` and `Masks.best`."""
+    names = (code.partition("(")[0] for code in _CODE.findall(without_blocks(page)))
+    endings = (".py", ".md", ".json", ".toml")
+    return [name for name in names if _DOTTED.fullmatch(name) and not name.endswith(endings)]
+
+
 def unknown_names(page: Path, names: dict[str, Any]) -> list[str]:
     """Return the dotted names in a page's inline code that stand for nothing."""
     unknown = []
-    for code in _CODE.findall(without_blocks(page)):
-        dotted = code.partition("(")[0]
-        if not _DOTTED.fullmatch(dotted) or dotted.endswith((".py", ".md", ".json", ".toml")):
-            continue
+    for dotted in names_in_prose(page):
         if dotted.split(".")[0] not in {"nexus", *names}:
             continue
         try:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nexus.core.progress import Progress
 from nexus.data.video.source import VideoSource
-from nexus.data.video.writer import VideoWriter
+from nexus.data.video.video_writer import VideoWriter
 
 
 def write_clip(

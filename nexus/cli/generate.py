@@ -3,103 +3,69 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
+from nexus.cli.options import (
+    Checkpoint,
+    Device,
+    Dtype,
+    MaxPixels,
+    Model,
+    Ray,
+    loaded,
+    print_results,
+)
 from nexus.core.errors import InputError
-
-if TYPE_CHECKING:
-    from nexus.predict.dataset.run import DatasetResult, DatasetRun
 
 _HELP_IMAGES = "Image files, and folders that are searched with the folders in them."
 _HELP_OUT = "Folder for what is written; made if it is not there. Run again to go on."
 _HELP_FORMAT = "coco, yolo, sa1b, voc, labelstudio, cvat, png or records."
-_HELP_CHECKPOINT = "Weights to load instead of the published ones; --model says of which kind."
 _HELP_SET = (
     "A setting of the mask generator, such as points_per_side=16, pred_iou_thresh=0.8 or "
     "crop_n_layers=1. May be repeated."
 )
-_HELP_CATEGORY = "What all masks are called."
 _HELP_PICTURES = (
     "copy, link or none: what to do with the images in formats whose readers want them beside "
     "the masks (yolo, sa1b, voc)."
 )
-_HELP_WORKERS = (
-    "Processes that generate. If not given, as many as there are cores, 4 at most; 1 on a GPU."
-)
-_HELP_THREADS = "Threads in each process; 1 if not given."
-_HELP_RAY = (
-    "Generate on the Ray cluster at this address; without an address, as the last option or before "
-    "another, on one started on this machine."
-)
+_HELP_WORKERS = "Processes. If not given, as many as there are cores, 4 at most; 1 on a GPU."
+_HELP_IOU = "Keep masks whose predicted IoU is above this."
+_HELP_STABILITY = "Keep masks whose stability score is above this."
 
 # More may not fit into memory beside each other; whoever has it can ask for them.
 _MOST_WORKERS = 4
 
-_Images = Annotated[list[Path], typer.Argument(metavar="IMAGES", help=_HELP_IMAGES)]
-_Out = Annotated[Path, typer.Option("--out", metavar="DIR", help=_HELP_OUT)]
-_Format = Annotated[str, typer.Option("--format", metavar="FORMAT", help=_HELP_FORMAT)]
-_Model = Annotated[str, typer.Option("--model", metavar="NAME", help="A name of `nexus models`.")]
-_Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help=_HELP_SET)]
-_Limit = Annotated[
-    float,
-    typer.Option("--min-predicted-iou", help="Keep masks whose predicted IoU is above this."),
-]
-_Stability = Annotated[
-    float | None,
-    typer.Option("--min-stability", help="Keep masks whose stability score is above this."),
-]
-_Area = Annotated[
-    int, typer.Option("--min-area", metavar="N", min=0, help="Keep masks of N pixels or more.")
-]
-_Category = Annotated[str, typer.Option("--category", metavar="NAME", help=_HELP_CATEGORY)]
-_Pictures = Annotated[str, typer.Option("--pictures", metavar="HOW", help=_HELP_PICTURES)]
-_Workers = Annotated[int | None, typer.Option("--workers", metavar="N", min=1, help=_HELP_WORKERS)]
-_Threads = Annotated[int, typer.Option("--threads", metavar="N", min=1, help=_HELP_THREADS)]
-_Ray = Annotated[str | None, typer.Option("--ray", metavar="[ADDRESS]", help=_HELP_RAY)]
-_Checkpoint = Annotated[
-    Path | None, typer.Option("--checkpoint", metavar="FILE", help=_HELP_CHECKPOINT)
-]
-_Device = Annotated[
-    str | None,
-    typer.Option("--device", metavar="DEVICE", help="As in `nexus segment`."),
-]
-_Dtype = Annotated[
-    str | None,
-    typer.Option("--dtype", metavar="DTYPE", help="As in `nexus segment`."),
-]
-_MaxPixels = Annotated[
-    int,
-    typer.Option(
-        "--max-pixels", metavar="N", min=0, help="Refuse images with more pixels; 0 for no limit."
-    ),
-]
-_Json = Annotated[bool, typer.Option("--json", help="Print report.json instead of paths.")]
-
 
 def generate(
-    images: _Images,
-    out: _Out,
-    format: _Format = "coco",
-    model: _Model = "lite_medsam",
-    settings: _Set = None,
-    min_predicted_iou: _Limit = 0.9,
-    min_stability: _Stability = None,
-    min_area: _Area = 0,
-    category: _Category = "object",
-    pictures: _Pictures = "copy",
-    workers: _Workers = None,
-    threads: _Threads = 1,
-    ray: _Ray = None,
-    checkpoint: _Checkpoint = None,
-    device: _Device = None,
-    dtype: _Dtype = None,
-    max_pixels: _MaxPixels = 100_000_000,
-    as_json: _Json = False,
+    images: Annotated[list[Path], Argument(metavar="IMAGES", help=_HELP_IMAGES)],
+    out: Annotated[Path, Option(metavar="DIR", help=_HELP_OUT)],
+    format: Annotated[str, Option(metavar="FORMAT", help=_HELP_FORMAT)] = "coco",
+    model: Model = "lite_medsam",
+    settings: Annotated[
+        list[str] | None, Option("--set", metavar="NAME=VALUE", help=_HELP_SET)
+    ] = None,
+    min_predicted_iou: Annotated[float, Option(help=_HELP_IOU)] = 0.9,
+    min_stability: Annotated[float | None, Option(help=_HELP_STABILITY)] = None,
+    min_area: Annotated[
+        int, Option(metavar="N", min=0, help="Keep masks of N pixels or more.")
+    ] = 0,
+    category: Annotated[str, Option(metavar="NAME", help="What all masks are called.")] = "object",
+    pictures: Annotated[str, Option(metavar="HOW", help=_HELP_PICTURES)] = "copy",
+    workers: Annotated[int | None, Option(metavar="N", min=1, help=_HELP_WORKERS)] = None,
+    threads: Annotated[
+        int, Option(metavar="N", min=1, help="Threads in each process; 1 if not given.")
+    ] = 1,
+    ray: Ray = None,
+    checkpoint: Checkpoint = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    max_pixels: MaxPixels = 100_000_000,
+    as_json: Annotated[bool, Option("--json", help="Print report.json instead of paths.")] = False,
 ) -> None:
     """Find all masks in images and write a dataset of them.
 
@@ -113,7 +79,9 @@ def generate(
     """
     from nexus.data.formats.dataset import find_images
     from nexus.models.registry import model_spec
-    from nexus.predict.dataset.run import DatasetOptions, DatasetRun
+    from nexus.predict.dataset.run import DatasetOptions, run_dataset
+    from nexus.predict.pool import Pool
+    from nexus.predict.threads import available_cores
 
     options = DatasetOptions(
         format=format,
@@ -124,14 +92,26 @@ def generate(
         pictures=pictures,
         max_pixels=max_pixels or None,
     )
-    chosen = parse_settings(settings or [])
+    chosen = {**parse_settings(settings or []), "output_mode": "coco_rle"}
     model_spec(model)
     found = find_images([*images] if len(images) > 1 else images[0], leave_out=out)
-    _check_out(out, [image.path for image in found])
-    load = {"checkpoint": checkpoint, "device": device, "dtype": dtype}
-    run = DatasetRun(found, out, options)
-    result = _run(run, model, load, chosen, (workers, threads, ray))
-    _print(result, as_json)
+    folder = out.resolve()
+    for image in found:  # lest files be taken for the images, or replace them
+        if folder in image.path.resolve().parents:
+            raise InputError(
+                "expected results in a folder without inputs, got "
+                f"{str(image.path)!r} in {str(out)!r}",
+                hint="write into another folder: --out DIR",
+            )
+    from nexus.models.cv import SAMAutomaticMaskGenerator
+
+    generator = SAMAutomaticMaskGenerator(loaded(model, checkpoint, device, dtype), **chosen)
+    if workers is None:
+        most = min(available_cores() // threads, _MOST_WORKERS)
+        workers = max(1, most) if generator.model.device.type == "cpu" else 1
+    pool = Pool(workers, threads, ray)
+    result = run_dataset(found, out, generator, options, pool, progress=True)
+    print_results(result.files, result.report if as_json else None)
     if result.skipped:
         raise typer.Exit(1)
 
@@ -152,49 +132,3 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
         except ValueError:
             settings[name.strip()] = value
     return settings
-
-
-def _run(
-    run: DatasetRun,
-    model: str,
-    load: dict[str, Any],
-    settings: dict[str, Any],
-    force: tuple[int | None, int, str | None],
-) -> DatasetResult:
-    from nexus.models.cv import SAMAutomaticMaskGenerator, load_model
-    from nexus.predict.dataset.jobs import cores
-    from nexus.predict.dataset.settings import describe_generator
-
-    loaded = load_model(model, **load)
-    generator = SAMAutomaticMaskGenerator(loaded, **{**settings, "output_mode": "coco_rle"})
-    workers, threads, ray = force
-    if workers is None:
-        workers = (
-            max(1, min(cores() // threads, _MOST_WORKERS)) if loaded.device.type == "cpu" else 1
-        )
-    with run.open(describe_generator(generator)):
-        run.generate(generator, workers=workers, threads=threads, ray=ray, progress=True)
-        return run.write()
-
-
-def _print(result: DatasetResult, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(result.report, indent=2))
-        return
-    for path in result.files:
-        typer.echo(str(path))
-
-
-def _check_out(out: Path, images: Sequence[Path]) -> None:
-    """Refuse a folder whose files could be taken for, or replace, the images.
-
-    Raises:
-        InputError: An image lies in the output folder.
-    """
-    folder = os.path.realpath(out)
-    for image in images:
-        if os.path.realpath(image).startswith(folder + os.sep):
-            raise InputError(
-                f"expected results in a folder without inputs, got {str(image)!r} in {str(out)!r}",
-                hint="write into another folder: --out DIR",
-            )

@@ -14,80 +14,41 @@ messages to stderr. Exit codes:
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import os
 import sys
+import textwrap
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 import typer.core
 import typer.main
 
+from nexus.core.choices import did_you_mean
 from nexus.core.errors import InputError, NexusError, NexusWarning, WeightsError
+from nexus.version import __version__
 
 EXIT_FAILED, EXIT_USAGE, EXIT_WEIGHTS = 1, 2, 3
 EXIT_INTERRUPTED, EXIT_PIPE_CLOSED = 130, 141
 
-_EPILOG = """\b
+_CODES = textwrap.indent((__doc__ or "").partition("Exit codes:\n\n")[2], "  ")
+_EPILOG = f"""\b
 Exit codes:
-  0    all done
-  1    something failed: an input (the others were done), or a file that cannot be written
-  2    wrong usage or arguments
-  3    the model's weights are not available or not usable
-  130  interrupted
-  141  the reader of stdout went away
-
+{_CODES}
 NEXUS_DEBUG=1 shows where an error comes from. NEXUS_HOME is where weights are kept."""
 
 
-@dataclass(frozen=True)
-class _Verb:
-    """Where a verb's function is, and what the list of verbs says about it.
-
-    Attributes:
-        module: The file.
-        function: The verb.
-        summary: Its line in the list.
-        bare: What an option means that is given without a value.
-    """
-
-    module: str
-    function: str
-    summary: str
-    bare: Mapping[str, str] = field(default_factory=dict)
-
-    def completed(self, args: list[str]) -> list[str]:
-        """Return the arguments with the values of options given without one."""
-        full = []
-        for index, arg in enumerate(args):
-            full.append(arg)
-            is_last = index + 1 == len(args)
-            if arg in self.bare and (is_last or args[index + 1].startswith("--")):
-                full.append(self.bare[arg])
-        return full
-
-
+# What the list of verbs says about each: the function of that name in the file of that name.
 _VERBS = {
-    "segment": _Verb("nexus.cli.segment", "segment", "Segment objects in images, by box or point."),
-    "generate": _Verb(
-        "nexus.cli.generate",
-        "generate",
-        "Find all masks in images and write a dataset of them.",
-        {"--ray": "local"},
-    ),
-    "track": _Verb(
-        "nexus.cli.track", "track", "Track objects through a video, by box, point or mask."
-    ),
-    "evaluate": _Verb(
-        "nexus.cli.evaluate", "evaluate", "Evaluate a model on a dataset, or compare two such runs."
-    ),
-    "train": _Verb("nexus.cli.train", "train", "Fine-tune a model on labelled images."),
-    "models": _Verb("nexus.cli.models", "models", "List the models and which are on this machine."),
+    "segment": "Segment objects in images, by box or point.",
+    "generate": "Find all masks in images and write a dataset of them.",
+    "track": "Track objects through videos, by box, point or mask.",
+    "evaluate": "Evaluate a model on a dataset, or compare two such runs.",
+    "train": "Fine-tune a model on labelled images.",
+    "models": "List the models and which are on this machine.",
 }
 
 
@@ -100,30 +61,29 @@ class _Verbs(typer.core.TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Import a verb, or return None if there is none of that name."""
-        verb = _VERBS.get(cmd_name)
-        if verb is None:
+        if cmd_name not in _VERBS:
             return None
-        found = getattr(importlib.import_module(verb.module), verb.function)
+        found = getattr(importlib.import_module(f"nexus.cli.{cmd_name}"), cmd_name)
         if isinstance(found, typer.Typer):  # a verb with verbs of its own
             return typer.main.get_command(found)
-        one = typer.Typer(add_completion=False, rich_markup_mode=None)
-        one.command(name=cmd_name)(found)
-        return typer.main.get_command(one)
+        verb_app = typer.Typer(add_completion=False, rich_markup_mode=None)
+        verb_app.command(name=cmd_name)(found)
+        return typer.main.get_command(verb_app)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the verb, or name the nearest one."""
         if args[0] not in _VERBS:
-            near = difflib.get_close_matches(args[0], _VERBS, n=1)
+            hint = did_you_mean(args[0], _VERBS)
             ctx.fail(
                 f"expected a verb among {', '.join(_VERBS)}, got {args[0]!r}"
-                + (f"\nhint: did you mean {near[0]!r}?" if near else "")
+                + (f"\nhint: {hint}" if hint else "")
             )
-        return super().resolve_command(ctx, [args[0], *_VERBS[args[0]].completed(args[1:])])
+        return super().resolve_command(ctx, _with_addresses(args))
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the verbs from the table."""
         with formatter.section("Verbs"):
-            formatter.write_dl([(name, verb.summary) for name, verb in _VERBS.items()])
+            formatter.write_dl([*_VERBS.items()])
 
     def invoke(self, ctx: Any) -> Any:
         """Run a verb; turn what it raises into a message and an exit code."""
@@ -131,6 +91,14 @@ class _Verbs(typer.core.TyperGroup):
             result = super().invoke(ctx)
             sys.stdout.flush()
         return result
+
+
+def _with_addresses(args: list[str]) -> list[str]:
+    """Return the arguments with the address of `--ray`, where it is given without one."""
+    full = []
+    for arg, following in zip(args, [*args[1:], "--"], strict=True):
+        full += [arg, "local"] if arg == "--ray" and following.startswith("--") else [arg]
+    return full
 
 
 @contextlib.contextmanager
@@ -147,14 +115,11 @@ def _failures_as_exit_codes() -> Iterator[None]:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(EXIT_PIPE_CLOSED) from error
-    except NexusError as error:
+    except (NexusError, OSError) as error:
         _explain(f"error: {error}", error)
         codes = ((WeightsError, EXIT_WEIGHTS), (InputError, EXIT_USAGE))
         code = next((code for kind, code in codes if isinstance(error, kind)), EXIT_FAILED)
         raise typer.Exit(code) from error
-    except OSError as error:
-        _explain(f"error: {error}", error)
-        raise typer.Exit(EXIT_FAILED) from error
 
 
 def _explain(text: str, error: BaseException) -> None:
@@ -164,12 +129,7 @@ def _explain(text: str, error: BaseException) -> None:
 
 
 def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: Any = None,
-    line: str | None = None,
+    message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None
 ) -> None:
     """Print a warning of Nexus as one line, and others as Python does."""
     text = warnings.formatwarning(message, category, filename, lineno, line)
@@ -180,8 +140,6 @@ def _show_warning(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from nexus import __version__
-
         typer.echo(f"nexus {__version__}")
         raise typer.Exit
 
@@ -206,7 +164,7 @@ def _nexus(
         ),
     ] = False,
 ) -> None:
-    """Promptable segmentation: points, boxes and masks in; masks out."""
+    """Promptable segmentation: points, boxes and masks in; masks, tracks and datasets out."""
 
 
 def main() -> None:

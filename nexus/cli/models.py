@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from json import dumps
 from typing import Annotated, Any
 
 import typer
@@ -15,8 +16,6 @@ def models(
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """List the models: size, licence, paper, and where the weights are if they are cached."""
-    from json import dumps
-
     records = [_record(spec) for spec in MODELS.values()]
     typer.echo(dumps(records, indent=2) if json else _table(records))
 
@@ -27,12 +26,9 @@ def _record(spec: ModelSpec) -> dict[str, Any]:
         path = cached(spec.file)
     except DownloadError as error:
         path, problem = None, error.message
+    own = ("name", "family", "architecture", "description", "parameters")
     return {
-        "name": spec.name,
-        "family": spec.family,
-        "architecture": spec.architecture,
-        "description": spec.description,
-        "parameters": spec.parameters,
+        **{name: getattr(spec, name) for name in own},
         "size_bytes": spec.file.size,
         "sha256": spec.file.sha256,
         "md5": spec.file.md5,
@@ -55,10 +51,8 @@ def _table(records: list[dict[str, Any]]) -> str:
         paper = f"arXiv:{record['arxiv']}"
         rows.append((record["name"], _size(record["size_bytes"]), record["licence"], paper, place))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return "\n".join(
-        "  ".join([cell.ljust(width) for cell, width in zip(row, widths, strict=False)] + [row[4]])
-        for row in rows
-    )
+    line = "  ".join(f"{{:{width}}}" for width in widths) + "  {}"
+    return "\n".join(line.format(*row) for row in rows)
 
 
 def _size(size_bytes: int | None) -> str:

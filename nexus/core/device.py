@@ -30,14 +30,11 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
         raise InputError(
             f"expected a device such as 'cpu', 'cuda', 'cuda:1' or 'mps', got {device!r}"
         ) from error
-    present = {
-        "cpu": True,
-        "meta": True,
-        "cuda": torch.cuda.is_available()
-        and (resolved.index is None or resolved.index < torch.cuda.device_count()),
-        "mps": torch.backends.mps.is_available(),
+    absent = {
+        "cuda": (resolved.index or 0) >= torch.cuda.device_count(),
+        "mps": not torch.backends.mps.is_available(),
     }
-    if not present.get(resolved.type, True):
+    if absent.get(resolved.type):
         raise InputError(
             f"expected a device of this machine, got {str(resolved)!r}, which is not present",
             hint="leave device out to take the best one present, or pass device='cpu'",
@@ -58,7 +55,5 @@ def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
     name = str(dtype).removeprefix("torch.")
     if name not in _DTYPES:
         raise InputError(f"expected dtype to be one of {', '.join(_DTYPES)}, got {name!r}")
-    resolved = getattr(torch, name)
-    if not isinstance(resolved, torch.dtype):
-        raise InputError(f"expected a torch dtype, got {name!r}")
+    resolved: torch.dtype = getattr(torch, name)
     return resolved

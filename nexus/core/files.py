@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from nexus.core.errors import InputError, NexusError
 
@@ -36,6 +37,31 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[TextIO]:
+    """Yield a stream whose text, in UTF-8, stands at `path` when the block succeeds.
+
+    Raises:
+        OSError: The folder or the file cannot be written; `path` keeps its former content.
+    """
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as stream,
+    ):
+        yield stream
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> Path:
+    """Write a text file in UTF-8, whole or not at all; return its path.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    with writing(path) as stream:
+        stream.write(text)
+    return Path(path)
+
+
+@contextmanager
 def claimed(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """Hold an output folder for the block, so that no two runs write into it; yield its state.
 
@@ -54,15 +80,12 @@ def claimed(folder: str | os.PathLike[str]) -> Iterator[Path]:
         raise InputError(
             f"expected the output to be a folder, got {os.fspath(folder)!r}: {error}"
         ) from error
-    lock = FileLock(state / "lock")
     try:
-        lock.acquire(timeout=0)
+        held = FileLock(state / "lock").acquire(timeout=0)
     except Timeout as error:
         raise NexusError(
             f"expected {os.fspath(folder)!r} to be free, got one that another run is using",
             hint="wait for it, or write into another folder",
         ) from error
-    try:
+    with held:
         yield state
-    finally:
-        lock.release()

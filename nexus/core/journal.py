@@ -15,11 +15,11 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from nexus.core.errors import InputError, NexusWarning
 from nexus.core.interrupts import uninterrupted
+from nexus.core.json_text import dump_json
 
 _VERSION = 1
 _LINE = re.compile(rb'\{"sha256":"([0-9a-f]{16})","record":(\{.*\})\}\n', re.DOTALL)
@@ -43,7 +43,7 @@ class Journal:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._places: dict[str, tuple[int, int]] = {}
-        header = {"version": _VERSION, "settings": json.loads(_dump(settings))}
+        header = {"version": _VERSION, "settings": json.loads(dump_json(settings))}
         existed = self.path.exists()
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
         try:
@@ -59,16 +59,8 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
-
-    def __len__(self) -> int:
-        return len(self._places)
 
     def __contains__(self, name: object) -> bool:
         return name in self._places
@@ -91,8 +83,9 @@ class Journal:
             InputError: The file was changed by another program meanwhile.
         """
         start, length = self._places[name]
-        os.lseek(self._file, start, os.SEEK_SET)
-        record = _parse(_read_exactly(self._file, length))
+        with self.path.open("rb") as stream:
+            stream.seek(start)
+            record = _parse(stream.read(length))
         if record is None or record.get("name") != name:
             raise InputError(
                 f"expected the record of {name!r} in {str(self.path)!r}, got other bytes",
@@ -110,32 +103,22 @@ class Journal:
     def _scan(self, header: dict[str, Any]) -> int:
         """Find every whole record, drop a torn end, and return where the file ends then."""
         end = 0
-        for number, (start, line) in enumerate(self._lines(), 1):
-            record = _parse(line)
-            if record is None and not line.endswith(b"\n"):
-                break
-            if number == 1:
-                self._check_header(record, header)
-            elif record is None:
-                warnings.warn(
-                    f"line {number} of {str(self.path)!r} is damaged; what it recorded is done "
-                    "again",
-                    NexusWarning,
-                    stacklevel=4,
-                )
-            else:
-                self._places[str(record["name"])] = (start, len(line))
-            end = start + len(line)
+        with self.path.open("rb") as stream:
+            for number, line in enumerate(stream, 1):
+                record = _parse(line)
+                if record is None and not line.endswith(b"\n"):
+                    break
+                if number == 1:
+                    self._check_header(record, header)
+                elif record is None:
+                    place = f"line {number} of {str(self.path)!r}"
+                    message = f"{place} is damaged; what it recorded is done again"
+                    warnings.warn(message, NexusWarning, stacklevel=4)
+                else:
+                    self._places[str(record["name"])] = (end, len(line))
+                end += len(line)
         os.ftruncate(self._file, end)
         return end
-
-    def _lines(self) -> Iterator[tuple[int, bytes]]:
-        """Yield the offset and bytes of each line, the last one perhaps without its end."""
-        start = 0
-        with self.path.open("rb") as stream:
-            for line in stream:
-                yield start, line
-                start += len(line)
 
     def _check_header(self, found: dict[str, Any] | None, wanted: dict[str, Any]) -> None:
         anew = f"use another folder, or delete {str(self.path.parent)!r} to begin anew"
@@ -155,7 +138,7 @@ class Journal:
 
     def _write(self, record: dict[str, Any]) -> tuple[int, int]:
         """Append one line and bring it to the disk; return its offset and length."""
-        body = _dump(record).encode("ascii")
+        body = dump_json(record, separators=(",", ":")).encode("ascii")
         line = b'{"sha256":"%s","record":%s}\n' % (_digest(body), body)
         start = self._end
         os.lseek(self._file, start, os.SEEK_SET)
@@ -171,16 +154,6 @@ class Journal:
         return start, len(line)
 
 
-def _dump(value: Mapping[str, Any]) -> str:
-    try:
-        return json.dumps(value, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"expected a record of plain finite JSON values, got one that is not: {error}",
-            hint="float(...) and .tolist() make plain values of NumPy's",
-        ) from error
-
-
 def _digest(body: bytes) -> bytes:
     return hashlib.sha256(body).hexdigest()[:16].encode("ascii")
 
@@ -194,21 +167,10 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     return record
 
 
-def _read_exactly(file: int, length: int) -> bytes:
-    parts = []
-    while length:
-        part = os.read(file, length)
-        if not part:
-            break
-        parts.append(part)
-        length -= len(part)
-    return b"".join(parts)
-
-
 def _differences(was: Any, now: Any, name: str = "") -> Iterator[str]:
     """Say in words where two trees of settings differ."""
     if isinstance(was, dict) and isinstance(now, dict):
-        for key in [*was, *(key for key in now if key not in was)]:
+        for key in {**was, **now}:
             inner = f"{name}.{key}" if name else str(key)
             yield from _differences(was.get(key), now.get(key), inner)
     elif was != now:

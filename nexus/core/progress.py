@@ -7,7 +7,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
 from typing import TextIO
 
 _TERMINAL_INTERVAL_S = 0.1
@@ -26,6 +25,7 @@ class Progress:
         label: Word at the start of the line.
         unit: What one step is, in the plural.
         done: Steps that an earlier run has already done; not counted into the rate.
+        shown: Write nothing if False.
         stream: Where to write; None is stderr.
         clock: Gives seconds, never going back.
     """
@@ -37,6 +37,7 @@ class Progress:
         label: str = "",
         unit: str = "frames",
         done: int = 0,
+        shown: bool = True,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -44,6 +45,7 @@ class Progress:
         self.done = done
         self._head = f"{label}: " if label else ""
         self._unit = unit
+        self._shown = shown
         self._stream = sys.stderr if stream is None else stream
         self._clock = clock
         self._terminal = self._stream.isatty()
@@ -57,12 +59,7 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def advance(self, steps: int = 1) -> None:
@@ -98,23 +95,20 @@ class Progress:
         elif self._width:
             self._write("", end="")
 
-    @property
-    def rate(self) -> float | None:
-        """Steps per second over the last steps; None before the first."""
-        (first_s, first), (last_s, last) = self._steps[0], self._steps[-1]
-        return (last - first) / (last_s - first_s) if last_s > first_s else None
-
     def _line(self) -> str:
         count = f"{self.done}" if self.total is None else f"{self.done}/{self.total}"
         text = f"{self._head}{count} {self._unit}"
-        rate = self.rate
-        if rate:
+        (first_s, first), (last_s, last) = self._steps[0], self._steps[-1]
+        if last_s > first_s and last != first:
+            rate = (last - first) / (last_s - first_s)
             text += f"  {_rate_text(rate)} {self._unit}/s"
             if self.total is not None:
                 text += f"  ETA {_clock_time(max(self.total - self.done, 0) / rate)}"
         return text
 
     def _write(self, text: str, end: str = "") -> None:
+        if not self._shown:
+            return
         if not self._terminal:
             self._stream.write(text + "\n")
         else:

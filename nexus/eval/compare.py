@@ -12,13 +12,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nexus.core.choices import entry
 from nexus.core.errors import InputError
-from nexus.core.files import replacing
+from nexus.core.files import write_text
 from nexus.eval.report import OBJECTS_FILE, read_objects
 from nexus.eval.summary import METRICS
 
@@ -26,6 +27,9 @@ UNITS = ("image", "object", "group")
 METHODS = ("percentile", "basic", "BCa")
 _IDENTITY = ("set", "image", "object_id", "protocol")
 _BATCH_VALUES = 4_000_000
+
+Run: TypeAlias = str | os.PathLike[str] | Sequence[Mapping[str, Any]]
+"""The `--out` folder of a run, its objects.csv, or the rows of an `EvaluationResult`."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +119,8 @@ class Comparison:
 
 
 def compare(
-    run_a: str | os.PathLike[str] | Sequence[Mapping[str, Any]],
-    run_b: str | os.PathLike[str] | Sequence[Mapping[str, Any]],
+    run_a: Run,
+    run_b: Run,
     *,
     unit: str = "image",
     confidence: float = 0.95,
@@ -138,13 +142,15 @@ def compare(
     Raises:
         InputError: No such files, no object in both, an object twice, or wrong options.
     """
-    _check_name("unit", unit, UNITS)
-    _check_name("method", method, METHODS)
+    entry(dict.fromkeys(UNITS), unit, "a unit")
+    entry(dict.fromkeys(METHODS), method, "a method")
     if not 0 < confidence < 1 or resamples < 1:
         raise InputError(
             "expected confidence in (0, 1) and at least 1 resample, "
             f"got {confidence!r} and {resamples!r}"
         )
+    how: dict[str, Any] = {"confidence": confidence, "resamples": resamples, "seed": seed}
+    how["method"] = method
     rows_a, rows_b = _by_identity(run_a), _by_identity(run_b)
     shared = [key for key in rows_a if key in rows_b]
     if not shared:
@@ -160,42 +166,14 @@ def compare(
             if not defined:
                 continue
             a, b = (np.array([pair[i][metric] for pair in defined], np.float64) for i in (0, 1))
-            interval = mean_interval(
-                b - a,
-                _units([pair[0] for pair in defined], unit),
-                confidence=confidence,
-                resamples=resamples,
-                seed=seed,
-                method=method,
-            )
-            undefined = len(pairs) - len(defined)
-            differences.append(_difference(protocol, metric, a, b, undefined, interval))
+            units = _units([pair[0] for pair in defined], unit)
+            low, high = mean_interval(b - a, units, **how) or (None, None)
+            counts = len(defined), len(pairs) - len(defined)
+            means = float(a.mean()), float(b.mean()), float((b - a).mean())
+            higher = float((b > a).mean()), float((a > b).mean())
+            differences.append(Difference(protocol, metric, *counts, *means, low, high, *higher))
     only_a, only_b = len(rows_a) - len(shared), len(rows_b) - len(shared)
     return Comparison(tuple(differences), only_a, only_b, confidence, unit, resamples, seed, method)
-
-
-def _difference(
-    protocol: str,
-    metric: str,
-    a: NDArray[np.float64],
-    b: NDArray[np.float64],
-    undefined: int,
-    interval: tuple[float, float] | None,
-) -> Difference:
-    low, high = (None, None) if interval is None else interval
-    return Difference(
-        protocol=protocol,
-        metric=metric,
-        objects=len(a),
-        undefined=undefined,
-        mean_a=float(a.mean()),
-        mean_b=float(b.mean()),
-        difference=float((b - a).mean()),
-        low=low,
-        high=high,
-        higher_b=float((b > a).mean()),
-        higher_a=float((a > b).mean()),
-    )
 
 
 def mean_interval(
@@ -225,20 +203,16 @@ def mean_interval(
     from scipy.stats import bootstrap
 
     array = np.asarray(values, np.float64)
-    index = np.arange(len(array))
-    if units is not None:
-        index = np.unique(np.asarray(units), return_inverse=True)[1]
+    owners = np.arange(len(array)) if units is None else np.asarray(units)
+    index = np.unique(owners, return_inverse=True)[1]
     sums, counts = np.bincount(index, array), np.bincount(index).astype(np.float64)
     if len(sums) < 2:
         return None
     if np.ptp(sums / counts) == 0:  # every resample has this mean, for which BCa is not defined
         return float(array[0]), float(array[0])
 
-    def mean(
-        sums: NDArray[np.float64], counts: NDArray[np.float64], axis: int = -1
-    ) -> NDArray[np.float64]:
-        total: NDArray[np.float64] = sums.sum(axis) / counts.sum(axis)
-        return total
+    def mean(sums: NDArray[Any], counts: NDArray[Any], axis: int = -1) -> Any:
+        return sums.sum(axis) / counts.sum(axis)
 
     with warnings.catch_warnings():
         # A BCa interval that is not defined comes back as NaN, which is told as None.
@@ -266,19 +240,14 @@ def write_comparison(out: str | os.PathLike[str], found: Comparison) -> list[Pat
         OSError: A file cannot be written.
     """
     folder = Path(out)
-    texts = {
-        "compare.json": json.dumps(found.as_json(), indent=2) + "\n",
-        "compare.md": found.table(),
-    }
-    for name, text in texts.items():
-        with replacing(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    return [folder / name for name in texts]
+    text = json.dumps(found.as_json(), indent=2) + "\n"
+    return [
+        write_text(folder / "compare.json", text),
+        write_text(folder / "compare.md", found.table()),
+    ]
 
 
-def _by_identity(
-    run: str | os.PathLike[str] | Sequence[Mapping[str, Any]],
-) -> dict[tuple[str, ...], Mapping[str, Any]]:
+def _by_identity(run: Run) -> dict[tuple[str, ...], Mapping[str, Any]]:
     name = "the rows"
     if isinstance(run, (str, os.PathLike)):
         path = Path(run)
@@ -302,13 +271,5 @@ def _units(rows: Sequence[Mapping[str, Any]], unit: str) -> list[str] | None:
     """Return what each row belongs to, as a text for each; None where each stands for itself."""
     if unit == "object":
         return None
-    images = [json.dumps([row["set"], row["image"]]) for row in rows]
-    if unit == "image":
-        return images
-    pairs = zip(rows, images, strict=True)
-    return [json.dumps([row["set"], row["group"]]) if row["group"] else one for row, one in pairs]
-
-
-def _check_name(what: str, name: str, known: Sequence[str]) -> None:
-    if name not in known:
-        raise InputError(f"expected {what} to be one of {', '.join(known)}, got {name!r}")
+    wholes = ["group" if unit == "group" and row["group"] else "image" for row in rows]
+    return [json.dumps([row["set"], row[whole]]) for row, whole in zip(rows, wholes, strict=True)]

@@ -7,7 +7,6 @@ mask; pycocotools scores the masks against the annotations of the set.
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from nexus.core.errors import InputError, NexusWarning
+from nexus.core.json_text import read_json
 from nexus.core.types import Prompt
 from nexus.eval.metrics import coco_scores
 from nexus.eval.protocols import Scene
@@ -86,7 +86,7 @@ def read_detections(
         OSError: A file cannot be read.
     """
     source = Path(annotations)
-    document = _json(source, dict, "a COCO annotation file")
+    document = read_json(source, dict, "a COCO annotation file")
     try:
         ids = {_file_name(image): int(image["id"]) for image in document["images"]}
     except (KeyError, TypeError, ValueError) as error:
@@ -95,14 +95,23 @@ def read_detections(
         ) from error
     known = set(ids.values())
     found: dict[int, list[Detection]] = {}
-    for number, entry in enumerate(_json(Path(results), list, "a COCO results file")):
-        image_id, detection = _detection(entry, f"entry {number} of {os.fspath(results)!r}")
+    for number, entry in enumerate(read_json(Path(results), list, "a COCO results file")):
+        where = f"entry {number} of {os.fspath(results)!r}"
+        try:
+            x, y, width, height = (float(value) for value in entry["bbox"])
+            box, score = (x, y, x + width, y + height), float(entry["score"])
+            image_id, category_id = int(entry["image_id"]), int(entry["category_id"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"expected image_id, category_id, bbox and score in {where}, got {entry!r:.80}"
+            ) from error
+        if not np.isfinite(np.array([*box, score], np.float32)).all():
+            raise InputError(f"expected finite numbers in {where}, got {entry!r:.80}")
         if image_id not in known:
             raise InputError(
-                f"expected boxes of images in {str(source)!r}, got image_id {image_id} in "
-                f"entry {number} of {os.fspath(results)!r}"
+                f"expected boxes of images in {str(source)!r}, got image_id {image_id} in {where}"
             )
-        found.setdefault(image_id, []).append(detection)
+        found.setdefault(image_id, []).append(Detection(box, category_id, score))
     return Detections(source, ids, found)
 
 
@@ -149,7 +158,7 @@ def score_detections(
         InputError: A record of a category that the annotations do not have.
         MissingDependencyError: pycocotools is not installed.
     """
-    document = _json(detections.annotations, dict, "a COCO annotation file")
+    document = read_json(detections.annotations, dict, "a COCO annotation file")
     if any("neg_category_ids" in image for image in document["images"]):
         warnings.warn(
             "no average precision: the annotations are those of LVIS, and only its own code "
@@ -177,28 +186,3 @@ def _file_name(image: Mapping[str, Any]) -> str:
     """Return the name of an image; LVIS gives none, but an address that ends in it."""
     name = image.get("file_name")
     return str(name) if name else "/".join(str(image["coco_url"]).split("/")[-2:])
-
-
-def _detection(entry: Any, where: str) -> tuple[int, Detection]:
-    try:
-        x, y, width, height = (float(value) for value in entry["bbox"])
-        numbers = np.array([x, y, x + width, y + height, entry["score"]], np.float32)
-        image_id, category_id = int(entry["image_id"]), int(entry["category_id"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"expected image_id, category_id, bbox and score in {where}, got {entry!r:.80}"
-        ) from error
-    if not np.isfinite(numbers).all():
-        raise InputError(f"expected finite numbers in {where}, got {entry!r:.80}")
-    box = (x, y, x + width, y + height)
-    return image_id, Detection(box, category_id, float(entry["score"]))
-
-
-def _json(path: Path, kind: type, what: str) -> Any:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"expected {what}, got {str(path)!r}: {error}") from error
-    if not isinstance(value, kind):
-        raise InputError(f"expected {what} at {str(path)!r}, got a JSON {type(value).__name__}")
-    return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 import time
@@ -15,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from nexus.predict.threads import available_cores
 
 _PACKAGES = ("torch", "numpy", "scipy", "pillow")
 
@@ -34,18 +35,25 @@ class Stopwatch:
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
         """Add the seconds of the block to a part."""
-        self._wait()
-        start_s = time.perf_counter()
+        start_s = self._now()
         try:
             yield
         finally:
-            self._wait()
-            took_s = time.perf_counter() - start_s
-            self.seconds[name] = self.seconds.get(name, 0.0) + took_s
+            self.seconds[name] = self.seconds.get(name, 0.0) + (self._now() - start_s)
 
-    def _wait(self) -> None:
+    def timed(self, name: str, items: Iterator[Any]) -> Iterator[Any]:
+        """Yield from an iterator; its own time, and not the caller's, goes to a part."""
+        while True:
+            with self.part(name):
+                item = next(items, None)
+            if item is None:
+                return
+            yield item
+
+    def _now(self) -> float:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+        return time.perf_counter()
 
 
 def peak_memory_bytes() -> int | None:
@@ -83,37 +91,29 @@ def summarise_costs(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     found = {name: float(np.median(values)) for name, values in quantities.items() if values}
     for name in ("peak_rss_bytes", "peak_accelerator_bytes"):
         peaks = [c[name] for c in costs if c.get(name) is not None]
-        if peaks:
-            found[name] = max(peaks)
+        found |= {name: max(peaks)} if peaks else {}
     return found
 
 
-def describe_machine(device: torch.device | str) -> dict[str, Any]:
-    """Return processor, cores, threads and device, as JSON values."""
-    device = torch.device(device)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    described: dict[str, Any] = {
+def describe_machine(device: torch.device | str, threads: int | None = None) -> dict[str, Any]:
+    """Return processor, cores, threads (None: those of PyTorch now) and device, as JSON values."""
+    kind = torch.device(device).type
+    return {
         "processor": _processor(),
-        "cores": cores,
-        "threads": torch.get_num_threads(),
+        "cores": available_cores(),
+        "threads": threads or torch.get_num_threads(),
         "system": platform.system(),
         "architecture": platform.machine(),
-        "device": device.type,
+        "device": torch.cuda.get_device_name(device) if kind == "cuda" else kind,
     }
-    if device.type == "cuda":
-        described["device"] = torch.cuda.get_device_name(device)
-    return described
 
 
 def versions() -> dict[str, str]:
     """Return the versions of Python, Nexus and the packages the figures depend on."""
-    from nexus import __version__
+    from nexus.version import __version__
 
-    return {
-        "nexus": __version__,
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in _PACKAGES},
-    }
+    packages = {name: metadata.version(name) for name in _PACKAGES}
+    return {"nexus": __version__, "python": platform.python_version(), **packages}
 
 
 def _processor() -> str:

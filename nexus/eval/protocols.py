@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nexus.core.types import ImageEmbedding, Masks, Prompt
-from nexus.data.clicks.sampling import Click, centre_click, error_click, jittered_box
+from nexus.data.clicks.game import Game, Target, best_answers
+from nexus.data.clicks.sampling import centre_click, jittered_box
 from nexus.data.truth.labelled import Truth
 from nexus.eval.efficiency import Stopwatch
 from nexus.eval.metrics import (
@@ -26,6 +27,7 @@ from nexus.eval.metrics import (
     dice,
     hausdorff95,
     iou,
+    iou_per_click,
     normalised_surface_dice,
 )
 from nexus.eval.settings import MULTIMASK, EvaluationSettings
@@ -34,9 +36,6 @@ from nexus.ops.rle import encode_rle
 
 Row: TypeAlias = dict[str, Any]
 """One object under one protocol, as JSON values; None is a value that is not defined."""
-
-MOST_JITTER_PX = 20.0
-"""How far noise moves an edge at most, as in the training of SAM."""
 
 
 @dataclass(frozen=True)
@@ -65,119 +64,75 @@ class Scene:
 
     def answer(self, prompts: Sequence[Prompt]) -> list[Masks]:
         """Decode prompts, on the clock."""
-        several = MULTIMASK[self.settings.multimask]
+        multimask_output = MULTIMASK[self.settings.multimask]
         with self.watch.part("decoder_s"):
-            return self.model.predict_batch(self.embedding, prompts, several)
+            return self.model.predict_batch(self.embedding, prompts, multimask_output)
 
     def boxes(self) -> list[Prompt]:
         """Return the box of each object as a prompt, with noise if the settings ask for it."""
         return [Prompt(box=self._box(truth)) for truth in self.truths]
+
+    def targets(self) -> list[Target]:
+        """Return the objects, each clicked at its centre."""
+        masks = [truth.mask for truth in self.truths]
+        return [Target(mask, self.ignored, [centre_click(mask)]) for mask in masks]
 
     def _box(self, truth: Truth) -> tuple[float, float, float, float]:
         if not self.settings.jitter:
             return truth.box_xyxy
         # Each object has numbers of its own, so that no order and no limit changes its box.
         key = [self.settings.seed, zlib.crc32(self.name.encode()), truth.object_id & 0xFFFFFFFF]
-        moved: tuple[float, float, float, float] = jittered_box(
-            truth.box_xyxy,
-            self.embedding.original_size_hw,
-            np.random.default_rng(key),
-            share=self.settings.jitter,
-            limit_px=MOST_JITTER_PX,
-        )
-        return moved
+        rng, size_hw = np.random.default_rng(key), self.embedding.original_size_hw
+        return jittered_box(truth.box_xyxy, size_hw, rng, share=self.settings.jitter)
 
 
 def box_rows(scene: Scene) -> tuple[list[Row], int]:
     """Show the model each object's box; return a row for each, and the number of prompts."""
     answers = scene.answer(scene.boxes())
-    pairs = zip(scene.truths, answers, strict=True)
-    return [_row(scene, truth, masks) for truth, masks in pairs], len(answers)
+    return _rows(scene, answers), len(answers)
 
 
 def medical_box_rows(scene: Scene) -> tuple[list[Row], int]:
     """Show the model each object's box; score surfaces in mm as well."""
     answers = scene.answer(scene.boxes())
-    rows = []
-    for truth, masks in zip(scene.truths, answers, strict=True):
-        row = _row(scene, truth, masks)
-        pair, ignored = (masks.best, truth.mask), scene.ignored
-        spacing, tolerance_mm = scene.spacing_hw, scene.settings.tolerance_mm
-        row["nsd"] = float(
-            normalised_surface_dice(
-                *pair, tolerance_mm=tolerance_mm, spacing=spacing, ignored=ignored
-            )
-        )
-        distance_mm = float(hausdorff95(*pair, spacing=spacing, ignored=ignored))
+    rows, tolerance_mm = _rows(scene, answers), scene.settings.tolerance_mm
+    how: dict[str, Any] = {"spacing": scene.spacing_hw, "ignored": scene.ignored}
+    for row, truth, masks in zip(rows, scene.truths, answers, strict=True):
+        pair = masks.best, truth.mask
+        row["nsd"] = float(normalised_surface_dice(*pair, tolerance_mm=tolerance_mm, **how))
+        distance_mm = float(hausdorff95(*pair, **how))
         row["hd95"] = distance_mm if math.isfinite(distance_mm) else None
-        rows.append(row)
     return rows, len(answers)
 
 
 def click_rows(scene: Scene) -> tuple[list[Row], int]:
     """Show the model one click at each object's centre."""
-    prompts = [_prompt([centre_click(truth.mask)]) for truth in scene.truths]
-    answers = scene.answer(prompts)
-    pairs = zip(scene.truths, answers, strict=True)
-    return [{**_row(scene, truth, masks), "clicks": 1} for truth, masks in pairs], len(answers)
+    answers = scene.answer([target.prompt for target in scene.targets()])
+    return [{**row, "clicks": 1} for row in _rows(scene, answers)], len(answers)
 
 
 def clicks_rows(scene: Scene) -> tuple[list[Row], int]:
-    """Click on each object until all clicks are spent or no pixel is wrong."""
-    count = scene.settings.clicks
-    games = [_Game(scene, truth, [centre_click(truth.mask)]) for truth in scene.truths]
-    prompts = 0
-    for _ in range(count):
-        playing = [game for game in games if not game.is_over]
-        if not playing:
-            break
-        answers = scene.answer([game.prompt() for game in playing])
-        prompts += len(answers)
-        for game, masks in zip(playing, answers, strict=True):
-            game.take(masks, more=len(game.ious) + 1 < count)
-    return [game.row(count) for game in games], prompts
+    """Click on each object until all clicks are spent or no pixel is wrong.
 
-
-class _Game:
-    """The clicks on one object and what came of them."""
-
-    def __init__(self, scene: Scene, truth: Truth, clicks: list[Click]) -> None:
-        self.scene = scene
-        self.truth = truth
-        self.clicks = clicks
-        self.ious: list[float] = []
-        self.is_over = False
-        self._masks: Masks | None = None
-
-    def prompt(self) -> Prompt:
-        """Return all clicks so far, and the last mask."""
-        last = None if self._masks is None else self._masks.best_low_res_logits
-        return _prompt(self.clicks, last)
-
-    def take(self, masks: Masks, more: bool) -> None:
-        """Score an answer and, if there are to be more, place the next click."""
-        self._masks = masks
-        self.ious.append(float(iou(masks.best, self.truth.mask, self.scene.ignored)))
-        following = None
-        if more:
-            following = error_click(self.truth.mask, masks.best, self.scene.ignored)
-        if following is None:
-            self.is_over = True
-        else:
-            self.clicks.append(following)
-
-    def row(self, count: int) -> Row:
-        """Return the row of the last answer; clicks not needed repeat its IoU in the curve."""
-        if self._masks is None:
-            raise RuntimeError("expected an answer before the row of a game")
-        curve = [*self.ious, *[self.ious[-1]] * (count - len(self.ious))]
-        return {
-            **_row(self.scene, self.truth, self._masks),
-            "clicks": len(self.ious),
-            "noc85": float(clicks_to_reach(curve, 0.85, count)),
-            "noc90": float(clicks_to_reach(curve, 0.90, count)),
-            "iou_per_click": curve,
-        }
+    Clicks that were not needed repeat the last IoU in the curve of a row.
+    """
+    targets, count = scene.targets(), scene.settings.clicks
+    ious: dict[Target, list[float]] = {target: [] for target in targets}
+    last: dict[Target, Masks] = {}
+    game = Game(targets, count)
+    while game.playing:
+        answers = scene.answer(game.prompts)
+        for target, masks in zip(game.playing, answers, strict=True):
+            ious[target].append(float(iou(masks.best, target.truth, scene.ignored)))
+            last[target] = masks
+        game.take(best_answers(answers))
+    rows = _rows(scene, [last[target] for target in targets])
+    for row, curve in zip(rows, ious.values(), strict=True):
+        row["clicks"] = len(curve)
+        row["noc85"] = float(clicks_to_reach(curve, 0.85, count))
+        row["noc90"] = float(clicks_to_reach(curve, 0.90, count))
+        row["iou_per_click"] = iou_per_click([curve], count).tolist()
+    return rows, sum(map(len, ious.values()))
 
 
 IMAGE_PROTOCOLS: dict[str, Callable[[Scene], tuple[list[Row], int]]] = {
@@ -197,21 +152,19 @@ def scene_rows(scene: Scene) -> Iterator[tuple[list[Row], int]]:
             yield [{"protocol": name, **row} for row in rows], prompts
 
 
-def _row(scene: Scene, truth: Truth, masks: Masks) -> Row:
-    predicted = masks.best
-    return {
-        "object_id": truth.object_id,
-        "category": truth.category,
-        "area": int(np.count_nonzero(truth.mask)),
-        "box": [float(edge) for edge in truth.box_xyxy],
-        "iou": float(iou(predicted, truth.mask, scene.ignored)),
-        "dice": float(dice(predicted, truth.mask, scene.ignored)),
-        "boundary_f": float(boundary_f(predicted, truth.mask, ignored=scene.ignored)),
-        "score": masks.best_score,
-        "prediction": encode_rle(predicted),
-    }
-
-
-def _prompt(clicks: Sequence[Click], mask: NDArray[np.float32] | None = None) -> Prompt:
-    points = [(click.x, click.y) for click in clicks]
-    return Prompt(points, [click.label for click in clicks], mask=mask)
+def _rows(scene: Scene, answers: Sequence[Masks]) -> list[Row]:
+    """Return what all protocols tell of each object and its answer."""
+    return [
+        {
+            "object_id": truth.object_id,
+            "category": truth.category,
+            "area": int(np.count_nonzero(truth.mask)),
+            "box": [float(edge) for edge in truth.box_xyxy],
+            "iou": float(iou(masks.best, truth.mask, scene.ignored)),
+            "dice": float(dice(masks.best, truth.mask, scene.ignored)),
+            "boundary_f": float(boundary_f(masks.best, truth.mask, ignored=scene.ignored)),
+            "score": masks.best_score,
+            "prediction": encode_rle(masks.best),
+        }
+        for truth, masks in zip(scene.truths, answers, strict=True)
+    ]

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from nexus.core.errors import InputError
-from nexus.core.files import replacing
-from nexus.data.truth.labelled import LabelledImage, LabelledVideo
-from nexus.eval.plots import write_click_curve, write_histograms, write_worst
-from nexus.eval.run import EvaluationResult
-from nexus.eval.summary import METRICS, metrics_of
+from nexus.core.files import write_text, writing
+from nexus.eval.plots import Sources, write_click_curve, write_histograms, write_worst
+from nexus.eval.summary import METRICS, EvaluationResult, metrics_of
 
 OBJECTS_FILE = "objects.csv"
 SUMMARY_FILE = "summary.json"
@@ -23,13 +21,17 @@ DETECTIONS_FILE = "detections.json"
 _KEYS = ("set", "image", "group", "object_id", "protocol", "category", "area", "box")
 _DETAILS = ("clicks", "iou_per_click", "frames", "j_per_frame", "f_per_frame", "worst_frame")
 _DIGITS = 6
+_COSTS = {
+    "encoder_s": ("encoder, one image", 1e3, "ms"),
+    "decoder_per_prompt_s": ("decoder, one prompt", 1e3, "ms"),
+    "frame_s": ("tracker, one frame", 1e3, "ms"),
+    "embedding_bytes": ("embedding of one image", 2**-20, "MiB"),
+    "peak_rss_bytes": ("peak RAM of a process", 2**-20, "MiB"),
+    "peak_accelerator_bytes": ("peak memory of the accelerator", 2**-20, "MiB"),
+}
 
 
-def write_report(
-    out: Path,
-    result: EvaluationResult,
-    sources: Mapping[tuple[str, str], LabelledImage | LabelledVideo],
-) -> list[Path]:
+def write_report(out: Path, result: EvaluationResult, sources: Sources) -> list[Path]:
     """Write all files of an evaluation into a folder; return their paths.
 
     Raises:
@@ -37,17 +39,15 @@ def write_report(
     """
     files = [
         write_objects(out / OBJECTS_FILE, result.rows),
-        _write_text(out / SUMMARY_FILE, json.dumps(result.summary, indent=2) + "\n"),
+        write_text(out / SUMMARY_FILE, json.dumps(result.summary, indent=2) + "\n"),
     ]
     if "detections" in result.summary["results"]:
         text = json.dumps(result.detections) + "\n"
-        files.append(_write_text(out / DETECTIONS_FILE, text))
+        files.append(write_text(out / DETECTIONS_FILE, text))
     pictures = []
     if result.rows:
-        pictures = [
-            write_histograms(out / "histogram.png", result.rows),
-            write_worst(out / "worst.png", result.rows, sources),
-        ]
+        pictures.append(write_histograms(out / "histogram.png", result.rows))
+        pictures.append(write_worst(out / "worst.png", result.rows, sources))
         figures = result.summary["results"].get("clicks")
         if figures is not None:
             pooled = figures["pooled"]
@@ -55,7 +55,7 @@ def write_report(
             curve = pooled["iou_per_click"]
             pictures.append(write_click_curve(out / "clicks.png", curve, title))
     page = report_page(result.summary, [picture.name for picture in pictures])
-    return [*files, _write_text(out / REPORT_FILE, page), *pictures]
+    return [*files, write_text(out / REPORT_FILE, page), *pictures]
 
 
 def write_objects(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
@@ -67,12 +67,8 @@ def write_objects(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
         OSError: It cannot be written.
     """
     present = {name for row in rows for name in row}
-    columns = [
-        *_KEYS,
-        *metrics_of(rows),
-        *(name for name in _DETAILS if name in present),
-    ]
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+    columns = [*_KEYS, *metrics_of(rows), *(name for name in _DETAILS if name in present)]
+    with writing(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)
         for row in rows:
@@ -98,9 +94,14 @@ def read_objects(path: Path) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         for line in reader:
             row: dict[str, Any] = dict(line)
-            for name in METRICS:
-                if name in row:
-                    row[name] = _number(row[name], name, path, reader.line_num)
+            for name in (name for name in METRICS if name in row):
+                try:
+                    row[name] = float(row[name]) if row[name] != "" else None
+                except ValueError as error:
+                    raise InputError(
+                        f"expected a number for {name} in line {reader.line_num} of "
+                        f"{str(path)!r}, got {row[name]!r}"
+                    ) from error
             rows.append(row)
     return rows
 
@@ -114,9 +115,18 @@ def report_page(summary: Mapping[str, Any], pictures: Sequence[str] = ()) -> str
     parts.append(f"{data['evaluated']} of {data['images']} images, {data['failed']} failed.")
     for protocol, figures in summary["results"].items():
         parts += ["", f"## {protocol}", ""]
-        parts += _detection_table(figures) if "pooled" not in figures else _table(figures)
-    parts += ["", "## Efficiency", "", "| measure | value |", "|---|---|"]
-    parts += [f"| {name} | {text} |" for name, text in _costs(summary["efficiency"])]
+        if "pooled" in figures:
+            parts += _table(figures)
+        elif figures:
+            parts += _markdown([[*figures], [_shown(value) for value in figures.values()]])
+        else:
+            parts.append("No average precision by COCO's rules; the masks are in detections.json.")
+    costs = [
+        (title, f"{summary['efficiency'][name] * factor:.4g} {unit}")
+        for name, (title, factor, unit) in _COSTS.items()
+        if name in summary["efficiency"]
+    ]
+    parts += ["", "## Efficiency", "", *_markdown([("measure", "value"), *costs])]
     machine, used = summary["machine"], summary["versions"]
     parts += [
         "",
@@ -135,54 +145,24 @@ def report_page(summary: Mapping[str, Any], pictures: Sequence[str] = ()) -> str
 
 def _table(figures: Mapping[str, Any]) -> list[str]:
     """Return a line for each set, and one for all objects."""
-    lines = dict(figures["sets"])
-    lines["all"] = figures["pooled"]
-    if len(lines) == 2:  # one set says nothing that all objects do not
-        lines = {"all": figures["pooled"]}
+    sets = figures["sets"] if len(figures["sets"]) > 1 else {}  # one says what all objects do
     metrics = [name for name in METRICS if name in figures["pooled"]]
-    table = [
-        f"| set | images | objects | {' | '.join(metrics)} |",
-        "|---" * (3 + len(metrics)) + "|",
-    ]
-    for name, line in lines.items():
+    rows = [["set", "images", "objects", *metrics]]
+    for name, line in {**sets, "all": figures["pooled"]}.items():
+        counts = str(line["images"]), str(line["objects"])
         values = [_shown(line.get(metric)) for metric in metrics]
-        cells = [_plain(name), str(line["images"]), str(line["objects"]), *values]
-        table.append(f"| {' | '.join(cells)} |")
-    return table
+        rows.append([name.replace("|", "\\|"), *counts, *values])
+    return _markdown(rows)
 
 
-def _detection_table(figures: Mapping[str, float | None]) -> list[str]:
-    if not figures:
-        return ["No average precision by COCO's rules; the masks are in detections.json."]
-    return [
-        f"| {' | '.join(figures)} |",
-        "|---" * len(figures) + "|",
-        f"| {' | '.join(_shown(value) for value in figures.values())} |",
-    ]
-
-
-def _costs(efficiency: Mapping[str, float]) -> list[tuple[str, str]]:
-    names = {
-        "encoder_s": ("encoder, one image", 1e3, "ms"),
-        "decoder_per_prompt_s": ("decoder, one prompt", 1e3, "ms"),
-        "frame_s": ("tracker, one frame", 1e3, "ms"),
-        "embedding_bytes": ("embedding of one image", 2**-20, "MiB"),
-        "peak_rss_bytes": ("peak RAM of a process", 2**-20, "MiB"),
-        "peak_accelerator_bytes": ("peak memory of the accelerator", 2**-20, "MiB"),
-    }
-    return [
-        (title, f"{efficiency[name] * factor:.4g} {unit}")
-        for name, (title, factor, unit) in names.items()
-        if name in efficiency
-    ]
+def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table whose first row is its head."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return [lines[0], "|---" * len(rows[0]) + "|", *lines[1:]]
 
 
 def _shown(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
-
-
-def _plain(text: str) -> str:
-    return text.replace("|", "\\|")
 
 
 def _cell(value: Any) -> str:
@@ -193,20 +173,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(_cell(each) for each in value)
     return str(value)
-
-
-def _number(text: str, name: str, path: Path, line: int) -> float | None:
-    if text == "":
-        return None
-    try:
-        return float(text)
-    except ValueError as error:
-        raise InputError(
-            f"expected a number for {name} in line {line} of {str(path)!r}, got {text!r}"
-        ) from error
-
-
-def _write_text(path: Path, text: str) -> Path:
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return path

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from nexus.core.choices import entry
 from nexus.core.errors import InputError
 from nexus.models.policy import check_input_side
 
@@ -59,16 +59,15 @@ class EvaluationSettings:
         if not self.protocols or len(set(self.protocols)) < len(self.protocols):
             raise InputError(f"expected protocols of different names, got {self.protocols!r}")
         for name in self.protocols:
-            _check_name(name, PROTOCOLS, "a protocol")
-        _check_name(self.multimask, MULTIMASK, "multimask")
+            entry(PROTOCOLS, name, "a protocol")
+        entry(MULTIMASK, self.multimask, "multimask")
         if "vos" in self.protocols and len(self.protocols) > 1:
             raise InputError(
                 f"expected the protocol vos alone, got {', '.join(self.protocols)}",
                 hint="videos and images are evaluated in runs of their own",
             )
-        counts = {"clicks": self.clicks, "min_area": self.min_area}
-        if self.max_objects is not None:
-            counts["max_objects"] = self.max_objects
+        most = 1 if self.max_objects is None else self.max_objects
+        counts = {"clicks": self.clicks, "min_area": self.min_area, "max_objects": most}
         for name, count in counts.items():
             if isinstance(count, bool) or not isinstance(count, int) or count < 1:
                 raise InputError(f"expected {name} to be 1 or more, got {count!r}")
@@ -93,15 +92,6 @@ def settings_of(protocol: str | Iterable[str], options: dict[str, Any]) -> Evalu
     """
     fields = [field.name for field in dataclasses.fields(EvaluationSettings)][1:]
     for name in options:
-        _check_name(name, fields, "an option")
+        entry(dict.fromkeys(fields), name, "an option")
     protocols = (protocol,) if isinstance(protocol, str) else tuple(protocol)
     return EvaluationSettings(protocols, **options)
-
-
-def _check_name(name: str, known: Iterable[str], what: str) -> None:
-    if name not in known:
-        near = difflib.get_close_matches(str(name), list(known), n=1)
-        raise InputError(
-            f"expected {what} among {', '.join(known)}, got {name!r}",
-            hint=f"did you mean {near[0]!r}?" if near else None,
-        )

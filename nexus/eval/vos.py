@@ -8,7 +8,7 @@ YouTube-VOS, MOSE and SA-V do not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -17,10 +17,15 @@ from numpy.typing import NDArray
 
 from nexus.core.errors import InputError
 from nexus.core.types import FrameMasks
-from nexus.data.truth.labelled import LabelledVideo, tight_box
-from nexus.eval.metrics import boundary_f, iou
-from nexus.models.cv.sam2 import SAM2
+from nexus.data.truth.labelled import LabelledVideo
+from nexus.eval.metrics.overlap import Mask
+from nexus.eval.metrics.video import VideoScores, frame_scores
+from nexus.models.tracking import TrackingModel
+from nexus.ops.boxes import tight_box
 from nexus.ops.rle import encode_rle
+
+VOS_METRICS = ("j", "j_recall", "j_decay", "f", "f_recall", "f_decay", "j_and_f")
+"""What a row of an object has as figures."""
 
 Labels: TypeAlias = NDArray[Any] | Mapping[int, NDArray[np.bool_]]
 """One frame: a label map (H, W) with 0 for background, or masks by id where they may overlap."""
@@ -38,7 +43,7 @@ class SessionTracker:
         input_side: Side of the model frame, pixels; None takes the model's.
     """
 
-    model: SAM2
+    model: TrackingModel
     input_side: int | None = None
 
     def __call__(self, video: LabelledVideo) -> Iterator[Labels]:
@@ -73,20 +78,19 @@ def given_masks(video: LabelledVideo, start: int) -> dict[int, NDArray[np.bool_]
     """
     present = video.masks(start)
     wanted = [k for k, first in video.first_frames.items() if first == start]
-    lacking = [k for k in wanted if k not in present]
-    if lacking:
-        raise InputError(
-            f"expected object {lacking[0]} in the label map of frame {start} of {video.name!r}, "
-            f"got objects {sorted(present)}"
-        )
+    for k in wanted:
+        if k not in present:
+            raise InputError(
+                f"expected object {k} in the label map of frame {start} of {video.name!r}, "
+                f"got objects {sorted(present)}"
+            )
     return {k: present[k] for k in wanted}
 
 
 def label_map(frame: FrameMasks) -> NDArray[np.int32]:
     """Return one label a pixel: the object with the highest logit, 0 where none is above 0."""
-    height, width = frame.masks.shape[1:]
     if not len(frame):
-        return np.zeros((height, width), np.int32)
+        return np.zeros(frame.masks.shape[1:], np.int32)
     logits = frame.logits  # (K, H, W)
     ids = np.asarray(frame.object_ids, np.int32)
     return np.where(logits.max(0) > 0, ids[logits.argmax(0)], 0).astype(np.int32)
@@ -103,104 +107,76 @@ def video_rows(
         leave_out_last: Do not count the last frame of the video.
 
     Returns:
-        Rows with `j`, `f` and `j_and_f` (means over frames; None where no frame counts), and
-        `frames`, `j_per_frame`, `f_per_frame`.
+        Rows with `j`, `f` and `j_and_f` (means over frames), `j_recall`, `j_decay`, `f_recall` and
+        `f_decay` (as in `frame_statistics`), all None where no frame counts; and `frames`,
+        `j_per_frame`, `f_per_frame`.
 
     Raises:
         InputError: A mask has another size than the truth, or there are too few frames.
     """
-    scores = [_Scores(video, object_id) for object_id in sorted(video.first_frames)]
+    tallies = [_Tally(video, object_id) for object_id in sorted(video.first_frames)]
     last = len(video.frames) - 1
-    counted = [t for t in video.annotated if not (leave_out_last and t == last)]
+    counted = [index for index in video.annotated if not (leave_out_last and index == last)]
     wanted, seen = set(counted), -1
-    for seen, labels in enumerate(predicted):
+    for seen, shown in enumerate(predicted):
         if seen not in wanted:
             continue
-        truth = _Frame.of(video, seen)
-        shown = labels if isinstance(labels, Mapping) else np.asarray(labels)
-        for each in scores:
+        labels, truths = video.load_labels(seen), video.masks(seen)
+        ignored = labels < 0 if (labels < 0).any() else None
+        for tally in (each for each in tallies if each.first < seen):
             if isinstance(shown, Mapping):
-                mask = shown.get(each.object_id)
+                mask = shown.get(tally.object_id, np.zeros(labels.shape, np.bool_))
             else:
-                mask = shown == each.object_id
-            each.take(truth, mask)
+                mask = np.asarray(shown) == tally.object_id
+            if mask.shape != labels.shape:
+                raise InputError(
+                    f"expected masks of {labels.shape} for {video.name!r}, as its frames are, "
+                    f"got {mask.shape} for frame {seen}"
+                )
+            tally.take(seen, mask, truths.get(tally.object_id), ignored)
     if counted and seen < counted[-1]:
         raise InputError(
             f"expected masks for each of {len(video.frames)} frames of {video.name!r}, "
             f"got {seen + 1}"
         )
-    return [each.row() for each in scores]
+    return [tally.row() for tally in tallies]
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """The truth of one frame."""
-
-    index: int
-    masks: Mapping[int, NDArray[np.bool_]]
-    ignored: NDArray[np.bool_] | None
-    size_hw: tuple[int, int]
-
-    @classmethod
-    def of(cls, video: LabelledVideo, index: int) -> _Frame:
-        labels = video.load_labels(index)
-        void = labels < 0
-        masks = video.masks(index)
-        return cls(index, masks, void if void.any() else None, (labels.shape[0], labels.shape[1]))
-
-
-class _Scores:
+class _Tally:
     """J and F of one object, frame by frame."""
 
     def __init__(self, video: LabelledVideo, object_id: int) -> None:
-        self.name = video.name
         self.object_id = object_id
         self.first = video.first_frames[object_id]
         self.given = given_masks(video, self.first)[object_id]
         self.frames: list[int] = []
-        self.j: list[float] = []
-        self.f: list[float] = []
-        self._worst: NDArray[np.bool_] | None = None
+        self.scores: list[tuple[float, float]] = []
+        self.worst: tuple[int, NDArray[np.bool_]] | None = None
 
-    def take(self, truth: _Frame, mask: NDArray[np.bool_] | None) -> None:
-        """Score one frame, if the object is to be there by then."""
-        if truth.index <= self.first:
-            return
-        nothing = np.zeros(truth.size_hw, np.bool_)
-        actual = truth.masks.get(self.object_id, nothing)
-        mask = nothing if mask is None else mask
-        if mask.shape != actual.shape:
-            raise InputError(
-                f"expected masks of {actual.shape} for {self.name!r}, as its frames are, "
-                f"got {mask.shape} for frame {truth.index}"
-            )
-        j = float(iou(mask, actual, truth.ignored))
-        if not self.j or j < min(self.j):
-            self._worst = mask
-        self.frames.append(truth.index)
-        self.j.append(j)
-        self.f.append(float(boundary_f(mask, actual, ignored=truth.ignored)))
+    def take(self, index: int, mask: Mask, truth: Mask | None, ignored: Mask | None) -> None:
+        """Score one frame."""
+        score = frame_scores(mask, truth, ignored)
+        if not self.scores or score[0] < min(j for j, _ in self.scores):
+            self.worst = index, mask
+        self.frames.append(index)
+        self.scores.append(score)
 
     def row(self) -> dict[str, Any]:
         """Return the row of the object, with the mask of its worst frame."""
-        j, f = _mean(self.j), _mean(self.f)
         row: dict[str, Any] = {
             "object_id": self.object_id,
             "category": None,
             "area": int(np.count_nonzero(self.given)),
             "box": list(tight_box(self.given)),
-            "j": j,
-            "f": f,
-            "j_and_f": None if j is None or f is None else (j + f) / 2,
+            **dict.fromkeys(VOS_METRICS),
             "frames": self.frames,
-            "j_per_frame": self.j,
-            "f_per_frame": self.f,
+            "j_per_frame": [j for j, _ in self.scores],
+            "f_per_frame": [f for _, f in self.scores],
         }
-        if self._worst is not None:
-            row["worst_frame"] = self.frames[int(np.argmin(self.j))]
-            row["prediction"] = encode_rle(self._worst)
-        return row
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if values else None
+        if self.worst is None:
+            return row
+        scores = VideoScores.of(self.scores)
+        j, f, (index, mask) = scores.j_statistics, scores.f_statistics, self.worst
+        figures = (j.mean, j.recall, j.decay, f.mean, f.recall, f.decay, scores.j_and_f)
+        row |= zip(VOS_METRICS, figures, strict=True)
+        return {**row, "worst_frame": index, "prediction": encode_rle(mask)}

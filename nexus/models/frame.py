@@ -6,6 +6,7 @@ This is the only place where a policy is applied. Nothing here has weights.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nexus.core.errors import PromptError
-from nexus.core.types import Geometry, Prompt
+from nexus.core.types import Geometry, ImageEmbedding, Prompt
 from nexus.models.policy import Policy
 from nexus.nn.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, PADDING
 from nexus.ops.resize import longest_side_size, resize_image, resize_logits
@@ -81,6 +82,15 @@ class FramePrompts:
     point_labels: Tensor
     mask_input: Tensor | None
 
+    def to(self, device: torch.device) -> FramePrompts:
+        """Return them on `device`."""
+        mask = self.mask_input
+        return FramePrompts(
+            self.point_coords.to(device),
+            self.point_labels.to(device),
+            None if mask is None else mask.to(device),
+        )
+
 
 def token_count(prompt: Prompt, policy: Policy) -> int:
     """Return the number of sparse tokens a prompt becomes; equal counts can share a batch."""
@@ -88,30 +98,30 @@ def token_count(prompt: Prompt, policy: Policy) -> int:
 
 
 def prompts_to_frame(
-    prompts: list[Prompt], geometry: Geometry, mask_size_hw: tuple[int, int], policy: Policy
+    prompts: Sequence[Prompt],
+    geometry: Geometry | Sequence[Geometry],
+    mask_size_hw: tuple[int, int],
+    policy: Policy,
 ) -> FramePrompts:
     """Scale prompts of equal `token_count`, all with or all without a mask, to the model frame.
 
     Args:
         prompts: In original pixels.
-        geometry: The image they are for.
+        geometry: The image they are for, or that of each.
         mask_size_hw: (4 gh, 4 gw), the size a mask prompt has.
         policy: The policy whose frame it is.
 
     Raises:
         PromptError: A mask of another size.
     """
-    scale = np.asarray(geometry.scale_xy, np.float64)
-    coords, labels = [], []
-    for prompt in prompts:
+    each = [geometry] * len(prompts) if isinstance(geometry, Geometry) else geometry
+    coords, labels, masks = [], [], []
+    for prompt, own in zip(prompts, each, strict=True):
         points, kinds = _tokens(prompt, policy)
-        coords.append(points * scale)
+        coords.append(points * np.asarray(own.scale_xy, np.float64))
         labels.append(kinds)
-    masks = [
-        mask_to_frame(prompt.mask, geometry, mask_size_hw)
-        for prompt in prompts
-        if prompt.mask is not None
-    ]
+        if prompt.mask is not None:
+            masks.append(mask_to_frame(prompt.mask, own, mask_size_hw))
     return FramePrompts(
         torch.from_numpy(np.stack(coords)).float(),
         torch.from_numpy(np.stack(labels)),
@@ -140,23 +150,42 @@ def mask_to_frame(
     Raises:
         PromptError: Neither logits of that size nor a bool mask of the original image.
     """
+    _check_mask(mask, geometry, mask_size_hw)
+    if mask.dtype != np.bool_:
+        return torch.from_numpy(np.ascontiguousarray(mask, np.float32)).unsqueeze(0)
+    inside = _inside_size(geometry, mask_size_hw)
+    source = torch.from_numpy(mask.astype(np.float32))[None, None]
+    share = F.interpolate(source, size=inside, mode="bilinear", antialias=True)[0]
+    padding = (0, mask_size_hw[1] - inside[1], 0, mask_size_hw[0] - inside[0])
+    return (F.pad(share, padding) * 2 - 1) * _MASK_LOGIT
+
+
+def check_fits(prompt: Prompt, embedding: ImageEmbedding) -> None:
+    """Refuse a prompt that an encoded image cannot have.
+
+    Raises:
+        PromptError: A point or box outside the image, or a mask of another size.
+    """
+    prompt.check_within(embedding.original_size_hw)
+    if prompt.mask is not None:
+        _, gh, gw = embedding.features.shape
+        _check_mask(prompt.mask, embedding.geometry, (4 * gh, 4 * gw))
+
+
+def _check_mask(
+    mask: NDArray[np.generic], geometry: Geometry, mask_size_hw: tuple[int, int]
+) -> None:
     if mask.dtype != np.bool_:
         if mask.shape != mask_size_hw:
             raise PromptError(
                 f"expected mask logits of shape {mask_size_hw}, got {mask.shape}",
                 hint="pass low_res_logits of an earlier result, or a bool mask of the image",
             )
-        return torch.from_numpy(np.ascontiguousarray(mask, np.float32)).unsqueeze(0)
-    if mask.shape != geometry.original_size_hw:
+    elif mask.shape != geometry.original_size_hw:
         raise PromptError(
             f"expected a bool mask of the image's size {geometry.original_size_hw}, "
             f"got {mask.shape}"
         )
-    inside = _inside_size(geometry, mask_size_hw)
-    source = torch.from_numpy(mask.astype(np.float32))[None, None]
-    share = F.interpolate(source, size=inside, mode="bilinear", antialias=True)[0]
-    padding = (0, mask_size_hw[1] - inside[1], 0, mask_size_hw[0] - inside[0])
-    return (F.pad(share, padding) * 2 - 1) * _MASK_LOGIT
 
 
 def logits_to_original(logits: Tensor, geometry: Geometry, policy: Policy) -> Tensor:

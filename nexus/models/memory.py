@@ -2,20 +2,26 @@
 
 Follows "SAM 2: Segment Anything in Images and Videos" (arXiv 2408.00714), section 4: memories of
 conditioning frames (those a caller prompted) and of the most recent other frames, and beside them
-object pointers, which are smaller and reach further back. Everything here is a value; who keeps
-memories, and for how long, is a session's business.
+object pointers, which are smaller and reach further back. Everything here is a value; the steps
+that make and read it are in `nexus.models.tracking_step`, and who keeps memories, and for how long,
+is a session's business.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nexus.core.types import Geometry
+from nexus.core.types import Geometry, Prompt
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from nexus.nn.object_decoder import DecodedObjects
+
+NO_OBJECT_LOGIT = -1024.0
+"""Mask logit all over a frame that an object is not in."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +42,11 @@ class FrameFeatures:
     image_pe: Tensor
     geometry: Geometry
 
+    @property
+    def mask_size_hw(self) -> tuple[int, int]:
+        """(4 gh, 4 gw), the size of mask logits."""
+        return 4 * self.features.shape[-2], 4 * self.features.shape[-1]
+
 
 @dataclass(frozen=True, eq=False)
 class ObjectOutputs:
@@ -47,14 +58,19 @@ class ObjectOutputs:
         iou_scores: (K,) its predicted IoU.
         object_pointer: (K, C) what other frames may look back at.
         object_score_logits: (K, 1) above 0 where the object is in the frame.
-        chosen: (K,) which of the candidates it is; 0 where there was only one.
+        decoded: All candidates, also of objects that are not there; None for masks that were given.
     """
 
     low_res_logits: Tensor
     iou_scores: Tensor
     object_pointer: Tensor
     object_score_logits: Tensor
-    chosen: Tensor
+    decoded: DecodedObjects | None
+
+    def rows(self) -> list[tuple[Tensor, float, float]]:
+        """Return the mask logits, IoU score and object score of each object."""
+        scores = zip(self.iou_scores.tolist(), self.object_score_logits[:, 0].tolist(), strict=True)
+        return [(mask, *row) for mask, row in zip(self.low_res_logits, scores, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +84,53 @@ class Remembered:
 
     memory: Tensor
     pointer: Tensor
+
+    def detached(self) -> Remembered:
+        """Return it cut off from gradients."""
+        return Remembered(self.memory.detach(), self.pointer.detach())
+
+
+class Past(NamedTuple):
+    """One object on all frames it is remembered on, by frame index.
+
+    Attributes:
+        conditioning: The frames a caller prompted it on.
+        others: The frames it was tracked on.
+    """
+
+    conditioning: Mapping[int, Remembered]
+    others: Mapping[int, Remembered]
+
+
+class Seed(NamedTuple):
+    """A prompt on an image, or on its embedding, that nothing has been remembered of yet."""
+
+    image: Any
+    prompt: Prompt
+
+
+@dataclass(frozen=True, eq=False)
+class TrackMemory:
+    """What `track` looks back at: a value that each frame makes anew and that does not grow.
+
+    Attributes:
+        next_index: Number of the frame that comes next.
+        objects: What is remembered of each object, by id.
+        size_hw: Size of the frames.
+        fingerprint: Digest of the model it belongs to.
+        seed: A prompted image that is to become frame 0.
+    """
+
+    next_index: int = 0
+    objects: Mapping[int, Past] = field(default_factory=dict)
+    size_hw: tuple[int, int] = (0, 0)
+    fingerprint: str = ""
+    seed: Seed | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing in it to go on from."""
+        return not self.objects and self.seed is None
 
 
 @dataclass(frozen=True, eq=False)

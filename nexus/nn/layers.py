@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import cast
 
@@ -40,14 +41,15 @@ class ConvNorm(nn.Module):
         self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.bn.training or not self.is_plain():
+        if not self.folds:
             return self.bn(self.c(x))
         weight, bias = self.folded()
         return self.c._conv_forward(x, weight, bias)
 
-    def is_plain(self) -> bool:
-        """Return whether the convolution is its weight alone, nothing stands in for it."""
-        return type(self.c) is nn.Conv2d
+    @property
+    def folds(self) -> bool:
+        """Whether it is one convolution now: fixed statistics, and nothing stands in for it."""
+        return not self.bn.training and type(self.c) is nn.Conv2d
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Return weight and bias of the one convolution this amounts to outside training."""
@@ -57,17 +59,21 @@ class ConvNorm(nn.Module):
         return self.c.weight * scale[:, None, None, None], bn.bias - mean * scale
 
 
-class MLPBlock(nn.Module):
-    """Two linear layers with an activation between, named as in SAM's checkpoints."""
+class PatchEmbed(nn.Module):
+    """Project patches of an image to tokens: (B, 3, S, S) to (B, gh, gw, C)."""
 
-    def __init__(self, dim: int, hidden: int, activation: nn.Module) -> None:
+    def __init__(self, width: int, kernel: int, stride: int, padding: int = 0) -> None:
         super().__init__()
-        self.lin1 = nn.Linear(dim, hidden)
-        self.lin2 = nn.Linear(hidden, dim)
-        self.act = activation
+        self.proj = nn.Conv2d(3, width, kernel, stride, padding)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.lin2(self.act(self.lin1(x)))
+        return self.proj(x).permute(0, 2, 3, 1).contiguous()  # (B, gh, gw, C)
+
+
+def mlp_block(dim: int, hidden: int, activation: nn.Module) -> nn.Sequential:
+    """Build two linear layers with an activation between, named as in SAM's checkpoints."""
+    lin1, lin2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+    return nn.Sequential(OrderedDict(lin1=lin1, act=activation, lin2=lin2))
 
 
 class MLP(nn.Module):
@@ -79,7 +85,6 @@ class MLP(nn.Module):
         hidden: int,
         out: int,
         depth: int,
-        sigmoid_output: bool = False,
         activation: Callable[[Tensor], Tensor] = F.relu,
     ) -> None:
         super().__init__()
@@ -87,7 +92,7 @@ class MLP(nn.Module):
         self.layers = nn.ModuleList(
             nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)
         )
-        self.sigmoid_output, self.activation = sigmoid_output, activation
+        self.sigmoid_output, self.activation = False, activation
 
     def forward(self, x: Tensor) -> Tensor:
         *hidden, last = self.layers

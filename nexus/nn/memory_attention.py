@@ -20,8 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nexus.nn.batching import alike, in_parts
 from nexus.nn.layers import affine_of
-from nexus.nn.rope import axial_rotations, rotate
+from nexus.nn.position import axial_rotations, rotate
 
 _CPU_CHUNK = 2  # objects whose maps are in memory at once
 _BLOCK_BYTES = 16 << 20  # scores of one block of queries
@@ -46,7 +47,11 @@ class MemoryTokens:
 
 
 class MemoryAttention(nn.Module):
-    """Condition the features of a frame on the memories of K objects."""
+    """Condition the C-channel features of a frame on the memories of K objects.
+
+    `tokens_2d` is the side of the grid that the last tokens of a frame's memory lie on, if that is
+    not the grid of the features; the tokens before them have no place.
+    """
 
     def __init__(
         self,
@@ -56,16 +61,6 @@ class MemoryAttention(nn.Module):
         depth: int = 4,
         tokens_2d: int | None = None,
     ) -> None:
-        """Build.
-
-        Args:
-            dim: Channels of features.
-            memory_dim: Channels of memories.
-            hidden: Width of the MLPs.
-            depth: Layers.
-            tokens_2d: Side of the grid that the last tokens of a frame's memory lie on, if that
-                is not the grid of the features; the tokens before them have no place.
-        """
         super().__init__()
         self.layers = nn.ModuleList(
             MemoryAttentionLayer(dim, memory_dim, hidden) for _ in range(depth)
@@ -76,15 +71,12 @@ class MemoryAttention(nn.Module):
     def forward(
         self, features: Tensor, positions: Tensor, memories: Sequence[MemoryTokens]
     ) -> Tensor:
-        """Condition.
+        """Condition the features of a frame: (K, C, gh, gw).
 
         Args:
-            features: (1, C, gh, gw) of a frame.
+            features: (1, C, gh, gw).
             positions: (C, gh, gw) position code.
             memories: One for each of K objects, of any lengths.
-
-        Returns:
-            (K, C, gh, gw).
         """
         _, C, gh, gw = features.shape
         turns = axial_rotations((gh, gw), C, features.device)
@@ -96,8 +88,7 @@ class MemoryAttention(nn.Module):
         x = first.look_around(x, turns)
         conditioned = []
         chunk = _CPU_CHUNK if features.device.type == "cpu" else len(memories)
-        for start in range(0, len(memories), chunk):
-            part = memories[start : start + chunk]
+        for part in in_parts(memories, chunk):
             each = first.look_back(x, part, turns, key_turns)  # (chunk, L, C)
             for layer in later:
                 each = layer(each, part, turns, key_turns)
@@ -149,22 +140,15 @@ class RotaryAttention(nn.Module):
     def forward(self, x: Tensor, turns: Tensor) -> Tensor:
         """Let the (B, L, C) pixels of each frame attend to each other."""
         q, k = rotate(self.q_proj(x), turns), rotate(self.k_proj(x), turns)
-        attended = _attend(q, k, self.v_proj(x))
-        return self.out_proj(attended)
+        return self.out_proj(attend(q, k, self.v_proj(x)))
 
     def recall(
         self, x: Tensor, memories: Sequence[MemoryTokens], turns: Tensor, key_turns: Tensor
     ) -> Tensor:
-        """Let pixels attend to memories.
+        """Let (1 or K, L, C) pixels attend to K memories: (K, L, C).
 
-        Args:
-            x: (1 or K, L, C).
-            memories: K of them.
-            turns: (L, C / 2) rotations of the pixels.
-            key_turns: Rotations of the last tokens of each frame's memory.
-
-        Returns:
-            (K, L, C).
+        The pixels turn by (L, C / 2) rotations, the last tokens of each frame's memory by
+        `key_turns`.
         """
         queries = rotate(self.q_proj(x), turns).expand(len(memories), -1, -1)
         if x.device.type != "cpu" or torch.is_grad_enabled() or x.dtype != torch.float32:
@@ -182,15 +166,12 @@ class RotaryAttention(nn.Module):
         self, queries: Tensor, memories: Sequence[MemoryTokens], key_turns: Tensor
     ) -> Tensor:
         """Attend with the fused kernel, once for all objects with equally many tokens."""
-        groups: dict[int, list[int]] = {}
-        for index, memory in enumerate(memories):
-            groups.setdefault(len(memory.tokens), []).append(index)
         results: dict[int, Tensor] = {}
-        for members in groups.values():
+        for members in alike([len(memory.tokens) for memory in memories]):
             keys = torch.stack([self._keys(memories[k], key_turns) for k in members])
             values = self.v_proj(torch.stack([memories[k].tokens for k in members]))
             chosen = queries if len(members) == len(queries) else queries[members]
-            results.update(zip(members, _attend(chosen, keys, values), strict=True))
+            results.update(zip(members, attend(chosen, keys, values), strict=True))
         return torch.stack([results[index] for index in range(len(memories))])
 
     def _keys(self, memory: MemoryTokens, turns: Tensor) -> Tensor:
@@ -204,7 +185,7 @@ class RotaryAttention(nn.Module):
         return torch.cat([frames.flatten(0, 1), keys[end:]])
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attend from (B, L, C) to (B, S, C) with one head."""
     return F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None]).squeeze(1)
 
@@ -212,9 +193,5 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def _attend_by_blocks(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Attend from (L, C) to (S, C) with values (S, M), a block of queries at a time: (L, M)."""
     block = max(1, _BLOCK_BYTES // (len(keys) * queries.element_size()))
-    queries = queries * queries.shape[-1] ** -0.5
-    out = queries.new_empty(len(queries), values.shape[1])
-    for start in range(0, len(queries), block):
-        span = slice(start, start + block)
-        out[span] = (queries[span] @ keys.t()).softmax(-1) @ values
-    return out
+    parts = (queries * queries.shape[-1] ** -0.5).split(block)
+    return torch.cat([(part @ keys.t()).softmax(-1) @ values for part in parts])

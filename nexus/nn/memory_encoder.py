@@ -7,6 +7,8 @@ Parameter names are those of the official checkpoints.
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,18 +22,14 @@ class MemoryEncoder(nn.Module):
         super().__init__()
         self.mask_downsampler = MaskDownsampler(dim)
         self.pix_feat_proj = nn.Conv2d(dim, dim, kernel_size=1)
-        self.fuser = Fuser(dim, depth)
+        blocks = nn.Sequential(*(ConvNeXtBlock(dim) for _ in range(depth)))
+        self.fuser = nn.Sequential(OrderedDict(layers=blocks))
         self.out_proj = nn.Conv2d(dim, out, kernel_size=1)
 
     def forward(self, features: Tensor, masks: Tensor) -> Tensor:
-        """Encode.
+        """Encode (K, 1, 16 gh, 16 gw) mask probabilities, scaled and shifted.
 
-        Args:
-            features: (1 or K, C, gh, gw) of the frame, before any memory entered them.
-            masks: (K, 1, 16 gh, 16 gw) mask probabilities, scaled and shifted.
-
-        Returns:
-            (K, out, gh, gw).
+        The features are (1 or K, C, gh, gw) of the frame, before any memory entered them.
         """
         x = self.mask_downsampler(masks) + self.pix_feat_proj(features)
         return self.out_proj(self.fuser(x))
@@ -52,19 +50,6 @@ class MaskDownsampler(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.encoder(x)
-
-
-class Fuser(nn.Module):
-    """ConvNeXt blocks."""
-
-    def __init__(self, dim: int, depth: int) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(ConvNeXtBlock(dim) for _ in range(depth))
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = layer(x)
-        return x
 
 
 class ConvNeXtBlock(nn.Module):

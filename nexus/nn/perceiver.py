@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nexus.core.errors import InputError
+from nexus.nn.memory_attention import attend
 from nexus.nn.position import sine_positions
 from nexus.nn.window import partition_windows
 
@@ -95,7 +95,7 @@ class CrossAttention(nn.Module):
         k, v = self.to_kv(self.norm_x(memory)).chunk(2, dim=-1)
         if positions is not None:
             k, v = k + positions, v + positions
-        return self.to_out(_attend(q, k, v))
+        return self.to_out(attend(q, k, v))
 
 
 class SelfAttention(nn.Module):
@@ -111,12 +111,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(x)
         k, v = self.to_kv(x).chunk(2, dim=-1)
-        return self.to_out(_attend(self.to_q(x), k, v))
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attend from (B, t, C) to (B, s, C) with one head."""
-    return F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None]).squeeze(1)
+        return self.to_out(attend(self.to_q(x), k, v))
 
 
 def _feed_forward(dim: int) -> nn.Sequential:

@@ -8,7 +8,7 @@ names are those of the official checkpoints.
 from __future__ import annotations
 
 import math
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -38,11 +38,7 @@ class PromptEncoder(nn.Module):
         self.no_mask_embed = nn.Embedding(1, dim)
 
     def forward(
-        self,
-        point_coords: Tensor,
-        point_labels: Tensor,
-        mask_input: Tensor | None,
-        input_side: int,
+        self, point_coords: Tensor, point_labels: Tensor, mask_input: Tensor | None, input_side: int
     ) -> tuple[Tensor, Tensor]:
         """Encode.
 
@@ -65,7 +61,8 @@ class PromptEncoder(nn.Module):
         """Embed (P, N, 2) points with (P, N) labels to (P, N, C)."""
         # A coordinate names the corner of its pixel; the code is taken at the centre.
         code = self.pe_layer((coords + 0.5) / input_side)  # (P, N, C)
-        kinds = torch.cat([self.not_a_point_embed.weight, *(e.weight for e in self._kinds())])
+        embeddings = (self.not_a_point_embed, *cast(Any, self.point_embeddings))
+        kinds = torch.cat([embedding.weight for embedding in embeddings])
         kind = kinds[labels + 1]  # (P, N, C)
         return kind + code * (labels != PADDING).unsqueeze(-1)
 
@@ -77,9 +74,6 @@ class PromptEncoder(nn.Module):
         x = (torch.arange(gw, device=matrix.device, dtype=torch.float32) + 0.5) / gw
         xy = torch.stack([x.expand(gh, gw), y[:, None].expand(gh, gw)], -1)  # (gh, gw, 2)
         return self.pe_layer(xy).permute(2, 0, 1).unsqueeze(0)
-
-    def _kinds(self) -> list[nn.Embedding]:
-        return [cast(nn.Embedding, embedding) for embedding in self.point_embeddings]
 
 
 class RandomFourierPositions(nn.Module):

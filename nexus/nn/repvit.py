@@ -2,12 +2,13 @@
 
 Follows "RepViT: Revisiting Mobile CNN From ViT Perspective" (arXiv 2307.09283). Parameter names
 are those of EdgeTAM's checkpoint, where every convolution has its batch normalisation and the
-branches of a token mixer are separate; outside training they are folded into one convolution, as
-the paper does, but on the fly, so that the weights stay the checkpoint's.
+branches of a token mixer are separate; where their statistics are fixed they are folded into one
+convolution, as the paper does, but on the fly, so that the weights stay the checkpoint's.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
@@ -47,15 +48,21 @@ class RepViT(nn.Module):
 
 
 class Body(nn.Module):
-    """The stem and four stages."""
+    """The stem, which is two convolutions of stride 2, and four stages."""
 
     def __init__(self, config: RepViTConfig) -> None:
         super().__init__()
         widths = config.widths
-        self.stem = Stem(widths[0])
+        conv1 = ConvNorm(3, widths[0] // 2, kernel=3, stride=2)
+        conv2 = ConvNorm(widths[0] // 2, widths[0], kernel=3, stride=2)
+        self.stem = nn.Sequential(OrderedDict(conv1=conv1, act=nn.GELU(), conv2=conv2))
         for stage, (width, depth) in enumerate(zip(widths, config.depths, strict=True)):
-            before = widths[stage - 1] if stage else None
-            self.add_module(f"stages_{stage}", Stage(before, width, depth))
+            # The step down to the resolution of the stage.
+            step = Downsample(widths[stage - 1], width) if stage else nn.Identity()
+            # Every other block weighs its channels, the first one does.
+            blocks = nn.Sequential(*(Block(width, index % 2 == 0) for index in range(depth)))
+            modules = OrderedDict[str, nn.Module](downsample=step, blocks=blocks)
+            self.add_module(f"stages_{stage}", nn.Sequential(modules))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         x = self.stem(x)
@@ -66,31 +73,6 @@ class Body(nn.Module):
         return maps
 
 
-class Stem(nn.Module):
-    """Two convolutions of stride 2."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv1 = ConvNorm(3, width // 2, kernel=3, stride=2)
-        self.conv2 = ConvNorm(width // 2, width, kernel=3, stride=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv2(F.gelu(self.conv1(x)))
-
-
-class Stage(nn.Module):
-    """Blocks at one resolution, after the step down to it."""
-
-    def __init__(self, before: int | None, width: int, depth: int) -> None:
-        super().__init__()
-        self.downsample = nn.Identity() if before is None else Downsample(before, width)
-        # Every other block weighs its channels, the first one does.
-        self.blocks = nn.Sequential(*(Block(width, index % 2 == 0) for index in range(depth)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(self.downsample(x))
-
-
 class Downsample(nn.Module):
     """Halve a map and widen it."""
 
@@ -99,7 +81,7 @@ class Downsample(nn.Module):
         self.pre_block = Block(before, weighs_channels=False)
         self.spatial_downsample = ConvNorm(before, before, kernel=3, stride=2, groups=before)
         self.channel_downsample = ConvNorm(before, width)
-        self.ffn = ChannelMixer(width)
+        self.ffn = channel_mixer(width)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.channel_downsample(self.spatial_downsample(self.pre_block(x)))
@@ -113,7 +95,7 @@ class Block(nn.Module):
         super().__init__()
         self.token_mixer = TokenMixer(width)
         self.se = SqueezeExcite(width) if weighs_channels else nn.Identity()
-        self.channel_mixer = ChannelMixer(width)
+        self.channel_mixer = channel_mixer(width)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.se(self.token_mixer(x))
@@ -129,7 +111,7 @@ class TokenMixer(nn.Module):
         self.conv1 = ConvNorm(width, width, kernel=1, groups=width)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training or not (self.conv.is_plain() and self.conv1.is_plain()):
+        if not (self.conv.folds and self.conv1.folds):
             return self.conv(x) + self.conv1(x) + x
         weight, bias = self.conv.folded()
         centre, shift = self.conv1.folded()
@@ -137,16 +119,10 @@ class TokenMixer(nn.Module):
         return F.conv2d(x, weight, bias + shift, padding=1, groups=x.shape[1])
 
 
-class ChannelMixer(nn.Module):
-    """Two layers on every pixel."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv1 = ConvNorm(width, 2 * width)
-        self.conv2 = ConvNorm(2 * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv2(F.gelu(self.conv1(x)))
+def channel_mixer(width: int) -> nn.Sequential:
+    """Build two layers on every pixel."""
+    conv1, conv2 = ConvNorm(width, 2 * width), ConvNorm(2 * width, width)
+    return nn.Sequential(OrderedDict(conv1=conv1, act=nn.GELU(), conv2=conv2))
 
 
 class SqueezeExcite(nn.Module):

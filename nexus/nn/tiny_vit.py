@@ -8,6 +8,7 @@ checkpoints.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
@@ -44,69 +45,35 @@ class TinyViTConfig:
 
 
 class TinyViT(ImageEncoder):
-    """Encode (B, 3, S, S) to (B, out_channels, S / stride, S / stride)."""
+    """Encode (B, 3, S, S) to (B, out_channels, S / n, S / n), n = 4 * patch_stride^2."""
 
     def __init__(self, config: TinyViTConfig) -> None:
         super().__init__()
         widths = config.widths
-        self.patch_embed = PatchEmbed(widths[0], config.patch_stride)
-        self.layers = nn.ModuleList()
-        for stage in range(4):
+        # Two convolutions, of stride 2 each over 3 x 3 pixels, or over single pixels.
+        stride, half = config.patch_stride, widths[0] // 2
+        kernel = 3 if stride == 2 else 1
+        patches = ConvNorm(3, half, kernel, stride), nn.GELU()
+        seq = nn.Sequential(*patches, ConvNorm(half, widths[0], kernel, stride))
+        self.patch_embed = nn.Sequential(OrderedDict(seq=seq))
+        self.layers = nn.Sequential()
+        sizes = zip(widths, config.heads, config.windows, config.depths, strict=True)
+        for stage, (width, heads, window, depth) in enumerate(sizes):
             blocks: list[nn.Module] = [
-                MBConv(widths[0])
-                if stage == 0
-                else WindowBlock(widths[stage], config.heads[stage], config.windows[stage])
-                for _ in range(config.depths[stage])
+                WindowBlock(width, heads, window) if stage else MBConv(width) for _ in range(depth)
             ]
-            # Only the step into the last stage keeps the resolution.
-            downsample = (
-                PatchMerging(widths[stage], widths[stage + 1], stride=1 if stage == 2 else 2)
-                if stage < 3
-                else None
-            )
-            self.layers.append(Stage(blocks, downsample))
+            layer = nn.Sequential(OrderedDict(blocks=nn.Sequential(*blocks)))
+            if stage < 3:  # only the step into the last stage keeps the resolution
+                step = patch_merging(width, widths[stage + 1], stride=1 if stage == 2 else 2)
+                layer.add_module("downsample", step)
+            self.layers.append(layer)
         if config.classes:
             self.norm_head = nn.LayerNorm(widths[-1])
             self.head = nn.Linear(widths[-1], config.classes)
         self.neck = neck(widths[-1], config.out_channels)
-        self.stride = 4 * config.patch_stride**2
 
     def encode(self, x: Tensor) -> Tensor:
-        x = self.patch_embed(x)
-        for stage in self.layers:
-            x = stage(x)
-        features: Tensor = self.neck(x)  # (B, C, gh, gw)
-        return features.contiguous()
-
-
-class PatchEmbed(nn.Module):
-    """Two convolutions, of stride 2 each over 3 x 3 pixels, or over single pixels."""
-
-    def __init__(self, width: int, stride: int) -> None:
-        super().__init__()
-        kernel = 3 if stride == 2 else 1
-        self.seq = nn.Sequential(
-            ConvNorm(3, width // 2, kernel, stride),
-            nn.GELU(),
-            ConvNorm(width // 2, width, kernel, stride),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.seq(x)
-
-
-class Stage(nn.Module):
-    """Blocks at one resolution, then the step to the next stage."""
-
-    def __init__(self, blocks: list[nn.Module], downsample: nn.Module | None) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-        self.downsample = downsample
-
-    def forward(self, x: Tensor) -> Tensor:
-        for block in self.blocks:
-            x = block(x)
-        return x if self.downsample is None else self.downsample(x)
+        return self.neck(self.layers(self.patch_embed(x))).contiguous()  # (B, C, gh, gw)
 
 
 class MBConv(nn.Module):
@@ -123,17 +90,13 @@ class MBConv(nn.Module):
         return F.gelu(x + self.conv3(y))
 
 
-class PatchMerging(nn.Module):
-    """Change the width and, with stride 2, halve the resolution."""
-
-    def __init__(self, in_width: int, out_width: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = ConvNorm(in_width, out_width)
-        self.conv2 = ConvNorm(out_width, out_width, 3, stride, groups=out_width)
-        self.conv3 = ConvNorm(out_width, out_width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x)))))
+def patch_merging(in_width: int, out_width: int, stride: int) -> nn.Sequential:
+    """Build what changes the width and, with stride 2, halves the resolution."""
+    conv1 = ConvNorm(in_width, out_width)
+    conv2 = ConvNorm(out_width, out_width, 3, stride, groups=out_width)
+    conv3 = ConvNorm(out_width, out_width)
+    modules = OrderedDict(conv1=conv1, act1=nn.GELU(), conv2=conv2, act2=nn.GELU(), conv3=conv3)
+    return nn.Sequential(modules)
 
 
 class WindowBlock(nn.Module):
@@ -143,7 +106,10 @@ class WindowBlock(nn.Module):
         super().__init__()
         self.attn = WindowAttention(width, heads, window)
         self.local_conv = ConvNorm(width, width, 3, groups=width)
-        self.mlp = NormMLP(width)
+        fc1, fc2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.mlp = nn.Sequential(
+            OrderedDict(norm=nn.LayerNorm(width), fc1=fc1, act=nn.GELU(), fc2=fc2)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = x.permute(0, 2, 3, 1)  # (B, H, W, C)
@@ -151,19 +117,6 @@ class WindowBlock(nn.Module):
         tokens = self.local_conv(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         tokens = tokens + self.mlp(tokens)
         return tokens.permute(0, 3, 1, 2)  # (B, C, H, W)
-
-
-class NormMLP(nn.Module):
-    """LayerNorm and two linear layers with GELU between."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.fc1 = nn.Linear(width, 4 * width)
-        self.fc2 = nn.Linear(4 * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(self.norm(x))))
 
 
 class WindowAttention(nn.Module):

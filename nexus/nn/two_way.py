@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nexus.nn.layers import MLP, MLPBlock, affine_of
+from nexus.nn.layers import MLP, affine_of, mlp_block
 
 
 class TwoWayTransformer(nn.Module):
@@ -33,15 +33,12 @@ class TwoWayTransformer(nn.Module):
         self.norm_final_attn = nn.LayerNorm(dim)
 
     def forward(self, tokens: Tensor, image: Tensor, image_pe: Tensor) -> tuple[Tensor, Tensor]:
-        """Attend.
+        """Return tokens (P, t, C) and image (P, L, C) after they attended to each other.
 
         Args:
             tokens: (P, t, C) the prompts; also their own position code.
             image: (P, L, C), or (1, L, C) for one image that all prompts share.
             image_pe: (L, C) position code of the image.
-
-        Returns:
-            tokens (P, t, C) and image (P, L, C).
         """
         queries, keys = tokens, image
         for index, layer in enumerate(self.layers):
@@ -60,7 +57,7 @@ class TwoWayBlock(nn.Module):
         self.cross_attn_token_to_image = Attention(dim, heads, dim // 2)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp: nn.Module = (
-            MLPBlock(dim, hidden, nn.ReLU()) if mlp == "block" else MLP(dim, hidden, dim, 2)
+            mlp_block(dim, hidden, nn.ReLU()) if mlp == "block" else MLP(dim, hidden, dim, 2)
         )
         self.norm3 = nn.LayerNorm(dim)
         self.norm4 = nn.LayerNorm(dim)
@@ -109,15 +106,9 @@ class Attention(nn.Module):
         return self.out_proj((weights @ v).transpose(1, 2).reshape(P, t, -1))
 
     def pool(self, queries: Tensor, image: Tensor, image_pe: Tensor) -> Tensor:
-        """Attend from few tokens to many pixels.
+        """Attend from few (P, t, C) tokens to many pixels: (P, t, C).
 
-        Args:
-            queries: (P, t, C).
-            image: (P, L, C) or (1, L, C), the values; the keys are image + image_pe.
-            image_pe: (L, C).
-
-        Returns:
-            (P, t, C).
+        The image, (P or 1, L, C), is the values; the keys are image + image_pe, which is (L, C).
         """
         P, t, C = queries.shape
         q = self.q_proj(queries).view(P, t, self.heads, self.head_dim) * self.head_dim**-0.5
@@ -140,16 +131,10 @@ class Attention(nn.Module):
         return self.out_proj(out + value_bias)
 
     def spread(self, image: Tensor, image_pe: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Attend from many pixels to few tokens and add the result to the pixels.
+        """Attend from many pixels to few tokens and add the result to the pixels: (P, L, C).
 
-        Args:
-            image: (P, L, C) or (1, L, C); the queries are image + image_pe.
-            image_pe: (L, C).
-            keys: (P, t, C).
-            values: (P, t, C).
-
-        Returns:
-            (P, L, C).
+        The queries are the image, (P or 1, L, C), + image_pe, (L, C); keys and values are
+        (P, t, C).
         """
         P, t, C = keys.shape
         k = self.k_proj(keys).view(P, t, self.heads, self.head_dim) * self.head_dim**-0.5

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nexus.nn.encoder import ImageEncoder
-from nexus.nn.layers import MLPBlock, neck
+from nexus.nn.layers import PatchEmbed, mlp_block, neck
 from nexus.nn.window import merge_windows, partition_windows
 
 _BLOCK_BYTES = 8 << 20  # scores of one block of queries; about what a core's caches hold
@@ -55,7 +56,7 @@ class ViT(ImageEncoder):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         grid = config.input_side // config.patch
-        self.patch_embed = PatchEmbed(config.patch, config.width)
+        self.patch_embed = PatchEmbed(config.width, config.patch, stride=config.patch)
         self.pos_embed = nn.Parameter(torch.zeros(1, grid, grid, config.width))
         self.blocks = nn.ModuleList(
             Block(
@@ -67,27 +68,13 @@ class ViT(ImageEncoder):
             for index in range(config.depth)
         )
         self.neck = neck(config.width, config.out_channels)
-        self.stride = config.patch
 
     def encode(self, x: Tensor) -> Tensor:
         x = self.patch_embed(x)  # (B, gh, gw, C)
         x = x + _resize_positions(self.pos_embed, (x.shape[1], x.shape[2]))
         for block in self.blocks:
             x = block(x)
-        features: Tensor = self.neck(x.permute(0, 3, 1, 2))  # (B, C, gh, gw)
-        return features.contiguous()
-
-
-class PatchEmbed(nn.Module):
-    """Project each patch of an image to a token."""
-
-    def __init__(self, patch: int, width: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(3, width, kernel_size=patch, stride=patch)
-
-    def forward(self, x: Tensor) -> Tensor:
-        patches: Tensor = self.proj(x)
-        return patches.permute(0, 2, 3, 1).contiguous()  # (B, gh, gw, C)
+        return self.neck(x.permute(0, 3, 1, 2)).contiguous()  # (B, C, gh, gw)
 
 
 class Block(nn.Module):
@@ -99,7 +86,7 @@ class Block(nn.Module):
         self.norm1 = norm(width)
         self.attn = Attention(width, heads, position_side)
         self.norm2 = norm(width)
-        self.mlp = MLPBlock(width, 4 * width, nn.GELU())
+        self.mlp = mlp_block(width, 4 * width, nn.GELU())
         self.window = window
 
     def forward(self, x: Tensor) -> Tensor:
@@ -154,31 +141,24 @@ def _attend_by_blocks(
 ) -> Tensor:
     """Attention with relative positions, one head and one block of queries at a time.
 
-    Args:
-        q: (B, heads, L, head_dim), and `k` and `v` alike.
-        k: Keys.
-        v: Values.
-        from_rows: (B, heads, L, height) what a query adds to the scores of each row of keys.
-        from_columns: (B, heads, L, width) and of each column.
-
-    Returns:
-        (B, heads, L, head_dim).
+    Queries, keys, values and what comes back are (B, heads, L, head_dim); `from_rows`, (B, heads,
+    L, height), is what a query adds to the scores of each row of keys, `from_columns` of each
+    column.
     """
     B, heads, L, head_dim = q.shape
     height, width = from_rows.shape[-1], from_columns.shape[-1]
     block = max(1, _BLOCK_BYTES // (L * q.element_size()))
     q = q * head_dim**-0.5
     out = torch.empty(B, heads, L, head_dim, dtype=v.dtype, device=v.device)
-    for b in range(B):
-        for head in range(heads):
-            keys, values = k[b, head].contiguous().t(), v[b, head].contiguous()
-            for start in range(0, L, block):
-                span = slice(start, min(start + block, L))
-                scores = q[b, head, span] @ keys  # (block, L)
-                grid = scores.view(-1, height, width)
-                grid += from_rows[b, head, span].unsqueeze(-1)
-                grid += from_columns[b, head, span].unsqueeze(-2)
-                out[b, head, span] = scores.softmax(-1) @ values
+    for b, head in product(range(B), range(heads)):
+        keys, values = k[b, head].contiguous().t(), v[b, head].contiguous()
+        for start in range(0, L, block):
+            at = b, head, slice(start, start + block)
+            scores = q[at] @ keys  # (block, L)
+            grid = scores.view(-1, height, width)
+            grid += from_rows[at].unsqueeze(-1)
+            grid += from_columns[at].unsqueeze(-2)
+            out[at] = scores.softmax(-1) @ values
     return out
 
 

@@ -6,15 +6,10 @@ from torch import Tensor
 
 
 def partition_windows(x: Tensor, window: int, padding: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """Cut (B, H, W, C) into (B * n, window * window, C), filling up to whole windows.
+    """Cut (B, H, W, C) into (B * n, window * window, C), row by row, window by window.
 
-    Args:
-        x: The map.
-        window: Side of a window.
-        padding: (C,) what the tokens right of and below the map are filled with.
-
-    Returns:
-        The windows, row by row, and the padded height and width.
+    The map is filled up to whole windows, right and below, with the (C,) padding; the padded height
+    and width are returned as well.
     """
     B, H, W, C = x.shape
     padded_h, padded_w = -(-H // window) * window, -(-W // window) * window

@@ -1,10 +1,13 @@
 """Boxes as arrays: conversions, overlap and clipping.
 
 `xyxy` boxes are x0, y0, x1, y1 in pixels with exclusive right and bottom edges, so that a box of
-one pixel has width 1; `xywh` boxes are x0, y0, width, height, as in COCO files.
+one pixel has width 1; `xywh` boxes are x0, y0, width, height, as in COCO files. A mask is (H, W)
+bool, or numbers of which those not 0 are foreground.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,14 +15,36 @@ from numpy.typing import ArrayLike, NDArray
 from nexus.core.errors import InputError
 
 
+def tight_box(mask: NDArray[Any]) -> tuple[int, int, int, int]:
+    """Return the tight box of a mask, x0, y0, x1, y1 in whole pixels, zeros if it is empty.
+
+    Examples:
+        >>> tight_box(np.array([[0, 0, 0], [0, 1, 1]]))
+        (1, 1, 3, 2)
+    """
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not len(rows):
+        return 0, 0, 0, 0
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    columns = np.flatnonzero(mask[top:bottom].any(axis=0))
+    return int(columns[0]), top, int(columns[-1]) + 1, bottom
+
+
+def inclusive_box(mask: NDArray[Any]) -> tuple[int, int, int, int]:
+    """Return x0, y0, x1, y1 of a mask's outermost pixels, zeros if the mask is empty.
+
+    The records of automatic masks count so, and are a pixel narrower and lower than `tight_box`.
+
+    Examples:
+        >>> inclusive_box(np.array([[0, 0, 0], [0, 1, 1]]))
+        (1, 1, 2, 1)
+    """
+    x0, y0, x1, y1 = tight_box(mask)
+    return x0, y0, max(x1 - 1, 0), max(y1 - 1, 0)
+
+
 def mask_to_box_xyxy(mask: ArrayLike) -> NDArray[np.float32]:
-    """Return the tight box of a mask, zeros if the mask is empty.
-
-    Args:
-        mask: (H, W) bool, or numbers of which those not 0 are foreground.
-
-    Returns:
-        (4,) float32 x0, y0, x1, y1, right and bottom edge exclusive.
+    """Return the tight box of a mask, (4,) float32 x0, y0, x1, y1, zeros if it is empty.
 
     Raises:
         InputError: Another shape.
@@ -31,18 +56,11 @@ def mask_to_box_xyxy(mask: ArrayLike) -> NDArray[np.float32]:
     array = np.asarray(mask)
     if array.ndim != 2:
         raise InputError(f"expected a mask of shape (H, W), got shape {array.shape}")
-    columns = np.flatnonzero(array.any(axis=0))
-    rows = np.flatnonzero(array.any(axis=1))
-    if len(columns) == 0:
-        return np.zeros(4, np.float32)
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
+    return np.array(tight_box(array), np.float32)
 
 
 def box_xyxy_to_xywh(boxes: ArrayLike) -> NDArray[np.float32]:
-    """Convert x0, y0, x1, y1 to x0, y0, width, height.
-
-    Args:
-        boxes: (..., 4).
+    """Convert (..., 4) x0, y0, x1, y1 to x0, y0, width, height.
 
     Raises:
         InputError: Another shape, or values that are not numbers.
@@ -56,10 +74,7 @@ def box_xyxy_to_xywh(boxes: ArrayLike) -> NDArray[np.float32]:
 
 
 def box_xywh_to_xyxy(boxes: ArrayLike) -> NDArray[np.float32]:
-    """Convert x0, y0, width, height to x0, y0, x1, y1.
-
-    Args:
-        boxes: (..., 4).
+    """Convert (..., 4) x0, y0, width, height to x0, y0, x1, y1.
 
     Raises:
         InputError: Another shape, or values that are not numbers.
@@ -73,11 +88,9 @@ def box_xywh_to_xyxy(boxes: ArrayLike) -> NDArray[np.float32]:
 
 
 def clip_boxes(boxes_xyxy: ArrayLike, size_hw: tuple[int, int]) -> NDArray[np.float32]:
-    """Clip boxes to an image; a box that lies outside collapses to no area on the nearest edge.
+    """Clip (..., 4) boxes to an image of a size in pixels.
 
-    Args:
-        boxes_xyxy: (..., 4).
-        size_hw: Height and width of the image, pixels.
+    A box that lies outside collapses to no area on the nearest edge.
 
     Raises:
         InputError: Another shape, or values that are not numbers.
@@ -92,11 +105,7 @@ def clip_boxes(boxes_xyxy: ArrayLike, size_hw: tuple[int, int]) -> NDArray[np.fl
 
 
 def box_iou(boxes_xyxy: ArrayLike, other_xyxy: ArrayLike) -> NDArray[np.float32]:
-    """Return the intersection over union of every pair of two sets of boxes.
-
-    Args:
-        boxes_xyxy: (N, 4).
-        other_xyxy: (M, 4).
+    """Return the intersection over union of every pair of (N, 4) and (M, 4) boxes.
 
     Returns:
         (N, M) in [0, 1]; 0 where neither box has area.
@@ -108,30 +117,20 @@ def box_iou(boxes_xyxy: ArrayLike, other_xyxy: ArrayLike) -> NDArray[np.float32]
         >>> box_iou([[0, 0, 2, 2]], [[1, 0, 3, 2], [5, 5, 6, 6]]).round(3).tolist()
         [[0.3330000042915344, 0.0]]
     """
-    one = _box_set(boxes_xyxy)
-    two = _box_set(other_xyxy)
-    top_left = np.maximum(one[:, None, :2], two[None, :, :2])  # (N, M, 2)
-    bottom_right = np.minimum(one[:, None, 2:], two[None, :, 2:])  # (N, M, 2)
+    rows, columns = _box_set(boxes_xyxy), _box_set(other_xyxy)
+    top_left = np.maximum(rows[:, None, :2], columns[:, :2])  # (N, M, 2)
+    bottom_right = np.minimum(rows[:, None, 2:], columns[:, 2:])  # (N, M, 2)
     intersection = np.prod(np.clip(bottom_right - top_left, 0, None), axis=-1)  # (N, M)
-    union = _areas(one)[:, None] + _areas(two)[None, :] - intersection  # (N, M)
-    iou: NDArray[np.float32] = np.divide(
-        intersection, union, out=np.zeros_like(union), where=union > 0
-    ).astype(np.float32)
-    return iou
+    union = _areas(rows)[:, None] + _areas(columns) - intersection  # (N, M)
+    iou = np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+    return np.asarray(iou, np.float32)
 
 
 def box_giou(boxes_xyxy: ArrayLike, other_xyxy: ArrayLike) -> NDArray[np.float32]:
-    """Return the generalised IoU of every pair of two sets of boxes (arXiv 1902.09630).
+    """Return the generalised IoU of (N, 4) and (M, 4) boxes (arXiv 1902.09630), as `box_iou`.
 
     It is the IoU less the share of the smallest box around both that neither covers, so that it
-    tells boxes that nearly touch from boxes far apart.
-
-    Args:
-        boxes_xyxy: (N, 4).
-        other_xyxy: (M, 4).
-
-    Returns:
-        (N, M) in [-1, 1].
+    tells boxes that nearly touch from boxes far apart: (N, M) in [-1, 1].
 
     Raises:
         InputError: Another shape, or values that are not numbers.
@@ -140,31 +139,27 @@ def box_giou(boxes_xyxy: ArrayLike, other_xyxy: ArrayLike) -> NDArray[np.float32
         >>> box_giou([[0, 0, 1, 1]], [[0, 0, 1, 1], [3, 0, 4, 1]]).tolist()
         [[1.0, -0.5]]
     """
-    one, two = _box_set(boxes_xyxy), _box_set(other_xyxy)
+    rows, columns = _box_set(boxes_xyxy), _box_set(other_xyxy)
     iou = box_iou(boxes_xyxy, other_xyxy)
-    corner = np.minimum(one[:, None, :2], two[None, :, :2])  # (N, M, 2)
-    around = np.prod(np.maximum(one[:, None, 2:], two[None, :, 2:]) - corner, axis=-1)  # (N, M)
+    corner = np.minimum(rows[:, None, :2], columns[:, :2])  # (N, M, 2)
+    reach = np.maximum(rows[:, None, 2:], columns[:, 2:])  # (N, M, 2)
+    around = np.prod(reach - corner, axis=-1)  # (N, M)
     # From union = (areas of both) / (1 + IoU).
-    union = (_areas(one)[:, None] + _areas(two)[None, :]) / (1 + iou.astype(np.float64))
+    union = (_areas(rows)[:, None] + _areas(columns)) / (1 + iou.astype(np.float64))
     waste = np.divide(around - union, around, out=np.zeros_like(around), where=around > 0)
-    giou: NDArray[np.float32] = (iou - waste).astype(np.float32)
-    return giou
+    return np.asarray(iou - waste, np.float32)
 
 
 def _areas(boxes_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
-    areas: NDArray[np.float64] = np.prod(
-        np.clip(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 0, None), axis=-1
-    )
-    return areas
+    return np.asarray(np.prod(np.clip(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 0, None), axis=-1))
 
 
 def _boxes(boxes: ArrayLike) -> NDArray[np.float32]:
     try:
         array = np.asarray(boxes, np.float32)
     except (TypeError, ValueError) as error:
-        raise InputError(f"expected boxes as numbers of shape (..., 4), got {boxes!r:.80}") from (
-            error
-        )
+        message = f"expected boxes as numbers of shape (..., 4), got {boxes!r:.80}"
+        raise InputError(message) from error
     if array.ndim == 0 or array.shape[-1] != 4:
         raise InputError(f"expected boxes of shape (..., 4), got shape {array.shape}")
     return array

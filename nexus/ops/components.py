@@ -1,6 +1,7 @@
 """Connected components: count them, fill holes, drop specks.
 
-Two pixels are connected across an edge (connectivity 4), or also across a corner (8).
+Two pixels are connected across an edge (connectivity 4), or also across a corner (8). Masks are
+(H, W) bool; areas are in pixels.
 """
 
 from __future__ import annotations
@@ -12,14 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from nexus.core.errors import InputError
+from nexus.ops.rle import as_mask
 
 
 def components(mask: ArrayLike, connectivity: int = 8) -> tuple[NDArray[np.int32], NDArray[Any]]:
     """Number the connected components of a mask.
-
-    Args:
-        mask: (H, W) bool.
-        connectivity: 4 or 8.
 
     Returns:
         (H, W) labels, 0 outside the mask and 1..n in it; and (n + 1,) areas by label, that of the
@@ -45,9 +43,7 @@ def components(mask: ArrayLike, connectivity: int = 8) -> tuple[NDArray[np.int32
 def fill_holes(mask: ArrayLike, max_area: int | None = None) -> NDArray[np.bool_]:
     """Fill the holes of a mask: background that does not reach the edge of the image.
 
-    Args:
-        mask: (H, W) bool.
-        max_area: Fill holes of at most so many pixels; None fills all.
+    Holes of at most `max_area` are filled; None fills all.
 
     Raises:
         InputError: Another shape or type.
@@ -60,25 +56,16 @@ def fill_holes(mask: ArrayLike, max_area: int | None = None) -> NDArray[np.bool_
     """
     array = as_mask(mask)
     labels, areas = components(~array, connectivity=4)
-    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    hole = np.ones(len(areas), np.bool_)
-    hole[border] = False
-    hole[0] = False
-    if max_area is not None:
-        hole &= areas <= max_area
-    filled: NDArray[np.bool_] = array | hole[labels]
-    return filled
+    hole = np.ones(len(areas), np.bool_) if max_area is None else areas <= max_area
+    for border in (0, labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        hole[border] = False
+    return np.asarray(array | hole[labels])
 
 
 def remove_small_regions(
     mask: ArrayLike, min_area: int = 100, connectivity: int = 4
 ) -> NDArray[np.bool_]:
     """Remove the parts of a mask that have fewer than `min_area` pixels.
-
-    Args:
-        mask: (H, W) bool.
-        min_area: Pixels.
-        connectivity: 4 or 8.
 
     Raises:
         InputError: Another shape or type, or another connectivity.
@@ -90,19 +77,15 @@ def remove_small_regions(
     labels, areas = components(mask, connectivity)
     keep = areas >= min_area
     keep[0] = False
-    kept: NDArray[np.bool_] = keep[labels]
-    return kept
+    return np.asarray(keep[labels])
 
 
 def clean_mask(mask: ArrayLike, min_area: int) -> tuple[NDArray[np.bool_], bool]:
     """Fill small holes, then remove small specks, as SAM's automatic masks do.
 
     Unlike `fill_holes`, background at the edge of the image counts as a hole if it is small; and
-    of a mask of specks alone the largest stays. Components are 8-connected.
-
-    Args:
-        mask: (H, W) bool.
-        min_area: Holes and specks of fewer pixels go.
+    of a mask of specks alone the largest stays. Components are 8-connected. Holes and specks of
+    fewer pixels than `min_area` go.
 
     Returns:
         The mask, and whether anything was changed.
@@ -130,27 +113,3 @@ def clean_mask(mask: ArrayLike, min_area: int) -> tuple[NDArray[np.bool_], bool]
     if not keep.any():
         keep[1 + int(np.argmax(areas[1:]))] = True
     return keep[labels], True
-
-
-def as_mask(mask: ArrayLike) -> NDArray[np.bool_]:
-    """Return a mask as a bool array.
-
-    Raises:
-        InputError: Not two-dimensional, or neither bool nor integers of 0 and 1.
-
-    Examples:
-        >>> as_mask([[0, 1]])
-        array([[False,  True]])
-    """
-    array = np.asarray(mask)
-    if array.ndim != 2:
-        raise InputError(f"expected a mask of shape (H, W), got shape {array.shape}")
-    if array.dtype == np.bool_:
-        return array
-    whole = np.issubdtype(array.dtype, np.integer)
-    if not whole or (array.size and (array.min() < 0 or array.max() > 1)):
-        raise InputError(
-            f"expected a mask of bool, or of 0 and 1, got {array.dtype}",
-            hint="logits: mask > 0; a label map: labels == n",
-        )
-    return array.astype(np.bool_)

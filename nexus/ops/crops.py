@@ -11,8 +11,6 @@ from nexus.core.errors import InputError
 
 CropBox = tuple[int, int, int, int]
 
-_EDGE_TOLERANCE_PX = 20
-
 
 def layered_crops(
     size_hw: tuple[int, int], layers: int, overlap_ratio: float
@@ -24,11 +22,11 @@ def layered_crops(
 
     Args:
         size_hw: Of the image.
-        layers: Layers of crops beyond the whole image.
+        layers: Layers of crops beyond the whole image, which is layer 0.
         overlap_ratio: In [0, 1).
 
     Returns:
-        Crops with the layer of each; the whole image is layer 0.
+        Crops with the layer of each.
 
     Raises:
         InputError: A negative number of layers, or a ratio out of range.
@@ -59,15 +57,12 @@ def layered_crops(
 
 
 def tiles(size_hw: tuple[int, int], tile_side: int, overlap: int) -> list[CropBox]:
-    """Cover an image with tiles of one size, spread evenly, that overlap at least so much.
+    """Cover an image, row by row, with tiles of one size, spread evenly, that overlap so much.
 
     Args:
         size_hw: Of the image, pixels.
         tile_side: Pixels; a shorter image has one tile of its own length.
         overlap: Least pixels that neighbours share, less than `tile_side`.
-
-    Returns:
-        Boxes, row by row.
 
     Raises:
         InputError: An overlap that leaves no step.
@@ -91,32 +86,25 @@ def tiles(size_hw: tuple[int, int], tile_side: int, overlap: int) -> list[CropBo
 
 
 def near_crop_edge(
-    boxes_xyxy: ArrayLike,
-    crop_box: CropBox,
-    size_hw: tuple[int, int],
-    tolerance_px: float = _EDGE_TOLERANCE_PX,
+    boxes_xyxy: ArrayLike, crop_box: CropBox, size_hw: tuple[int, int], tolerance_px: float = 20
 ) -> NDArray[np.bool_]:
     """Tell which boxes come near an edge of their crop that is no edge of the image.
 
     What is there was probably cut off by the crop.
 
     Args:
-        boxes_xyxy: (N, 4) in the image.
+        boxes_xyxy: (N, 4) in the image; the answer is (N,) bool.
         crop_box: The crop they were found in.
         size_hw: Of the image.
         tolerance_px: What counts as near.
-
-    Returns:
-        (N,) bool.
 
     Examples:
         >>> near_crop_edge([[0, 0, 30, 30], [40, 5, 90, 30]], (0, 0, 100, 60), (60, 200)).tolist()
         [False, True]
     """
     boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
-    image = np.array([0, 0, size_hw[1], size_hw[0]], np.float64)
-    near_crop = np.abs(boxes - np.asarray(crop_box, np.float64)) <= tolerance_px
-    near_image = np.abs(boxes - image) <= tolerance_px
+    near_crop = np.abs(boxes - crop_box) <= tolerance_px
+    near_image = np.abs(boxes - (0, 0, size_hw[1], size_hw[0])) <= tolerance_px
     return np.asarray((near_crop & ~near_image).any(axis=1))
 
 

@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nexus.core.errors import InputError
+from nexus.ops.boxes import tight_box
+from nexus.ops.masks import rim
+from nexus.ops.rle import as_mask
 
 PALETTE: tuple[tuple[int, int, int], ...] = (
     (0, 158, 255),
@@ -75,8 +78,7 @@ def overlay(
     line = max(1, round(max(height, width) / 400))
     for index, mask in enumerate(stack):
         _blend(canvas, mask, palette[index % len(palette)], alpha, line if outline else 0)
-    boxes = _rows(boxes_xyxy, 4, "boxes_xyxy")
-    for index, box in enumerate(boxes):
+    for index, box in enumerate(_rows(boxes_xyxy, 4, "boxes_xyxy")):
         _draw_box(canvas, box, palette[index % len(palette)], line)
     points = _rows(points_xy, 2, "points_xy")
     return _draw_points(canvas, points, _as_labels(labels, len(points)))
@@ -126,14 +128,7 @@ def _as_stack(masks: Any, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
             f"got shape {np.shape(masks)}",
             hint="pass the image the masks were made from, at its original size",
         )
-    if stack.dtype != np.bool_ and not (
-        np.issubdtype(stack.dtype, np.integer) and stack.min() >= 0 and stack.max() <= 1
-    ):
-        raise InputError(
-            f"expected masks of bool, or of 0 and 1, got {stack.dtype}",
-            hint="logits: masks > 0; a label map: [labels == n for n in ...]",
-        )
-    return stack.astype(np.bool_, copy=False)
+    return stack if stack.dtype == np.bool_ else np.stack([as_mask(mask) for mask in stack])
 
 
 def _as_palette(colors: Sequence[tuple[int, int, int]] | None) -> Sequence[tuple[int, int, int]]:
@@ -146,12 +141,8 @@ def _as_palette(colors: Sequence[tuple[int, int, int]] | None) -> Sequence[tuple
 
 
 def _rows(values: ArrayLike | None, columns: int, name: str) -> NDArray[np.float64]:
-    if values is None:
-        return np.zeros((0, columns))
-    array = np.asarray(values, np.float64)
-    if array.size == 0:
-        return np.zeros((0, columns))
-    array = np.atleast_2d(array)
+    array = np.asarray(() if values is None else values, np.float64)
+    array = np.atleast_2d(array) if array.size else np.zeros((0, columns))
     if array.ndim != 2 or array.shape[1] != columns or not np.isfinite(array).all():
         raise InputError(
             f"expected {name} as finite numbers of shape (N, {columns}), got shape {array.shape}"
@@ -160,9 +151,7 @@ def _rows(values: ArrayLike | None, columns: int, name: str) -> NDArray[np.float
 
 
 def _as_labels(labels: ArrayLike | None, count: int) -> NDArray[np.bool_]:
-    if labels is None:
-        return np.ones(count, np.bool_)
-    array = np.atleast_1d(np.asarray(labels))
+    array = np.ones(count) if labels is None else np.atleast_1d(np.asarray(labels))
     if array.shape != (count,) or not np.isin(array, (0, 1)).all():
         raise InputError(
             f"expected labels of 0 or 1, one for each of {count} points, got {labels!r:.80}"
@@ -178,10 +167,8 @@ def _blend(
     line: int,
 ) -> None:
     """Lay one mask's colour over the canvas in place, its edge `line` pixels wide in full."""
-    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
-    if len(columns) == 0:
-        return
-    window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    x0, y0, x1, y1 = tight_box(mask)
+    window = np.s_[y0:y1, x0:x1]
     part, region = mask[window], canvas[window]
     shades = np.arange(256)
     for channel, value in enumerate(color):
@@ -189,20 +176,7 @@ def _blend(
         plane = region[..., channel]
         np.copyto(plane, blended[plane], where=part)
     if line:
-        region[part & ~_eroded(part, line)] = color
-
-
-def _eroded(mask: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
-    """Return a mask without the pixels less than `reach` + 1 rows or columns from its outside."""
-    inner = np.pad(mask, reach)
-    for _ in range(2):
-        covered = 1
-        while covered < 2 * reach + 1:  # each pass widens the window, at most to its double
-            step = min(covered, 2 * reach + 1 - covered)
-            inner = inner[:-step] & inner[step:]
-            covered += step
-        inner = inner.T
-    return inner
+        region[rim(part, line)] = color
 
 
 def _draw_box(

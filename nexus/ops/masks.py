@@ -56,27 +56,46 @@ def mask_iou(masks: ArrayLike, other: ArrayLike) -> NDArray[np.float64]:
         >>> mask_iou([[[True, True, False]]], [[[False, True, True]]]).round(3).tolist()
         [[0.333]]
     """
-    one, two = (np.asarray(stack, np.bool_) for stack in (masks, other))
-    if one.ndim != 3 or two.ndim != 3 or one.shape[1:] != two.shape[1:]:
+    rows, columns = (np.asarray(stack, np.bool_) for stack in (masks, other))
+    if rows.ndim != 3 or columns.ndim != 3 or rows.shape[1:] != columns.shape[1:]:
         raise InputError(
-            f"expected stacks of shapes (N, H, W) and (M, H, W), got {one.shape} and {two.shape}"
+            "expected stacks of shapes (N, H, W) and (M, H, W), "
+            f"got {rows.shape} and {columns.shape}"
         )
     # float32 counts exactly up to 2^24 pixels, and its products are fast.
-    kind = np.float32 if one[:1].size < 2**24 else np.float64
-    flat_one, flat_two = (stack.reshape(len(stack), -1).astype(kind) for stack in (one, two))
-    shared = (flat_one @ flat_two.T).astype(np.float64)
-    areas_one, areas_two = (flat.sum(1, dtype=np.float64) for flat in (flat_one, flat_two))
-    union = areas_one[:, None] + areas_two - shared
-    iou: NDArray[np.float64] = np.divide(shared, union, out=np.zeros_like(union), where=union > 0)
-    return iou
+    kind = np.float32 if rows[:1].size < 2**24 else np.float64
+    flat = [stack.reshape(len(stack), -1).astype(kind) for stack in (rows, columns)]
+    shared = (flat[0] @ flat[1].T).astype(np.float64)
+    union = np.add.outer(*(part.sum(1, dtype=np.float64) for part in flat)) - shared
+    return np.asarray(np.divide(shared, union, out=np.zeros_like(union), where=union > 0))
+
+
+def rim(mask: NDArray[np.bool_], width_px: int) -> NDArray[np.bool_]:
+    """Return the pixels of a mask within so many rows and columns of its outside.
+
+    Args:
+        mask: (H, W) bool; outside the array is background.
+        width_px: 1 or more; diagonal steps count as one.
+
+    Examples:
+        >>> rim(np.ones((3, 3), bool), 1).astype(int).tolist()
+        [[1, 1, 1], [1, 0, 1], [1, 1, 1]]
+    """
+    inner = np.pad(mask, width_px)
+    for _ in range(2):
+        covered = 1
+        while covered < 2 * width_px + 1:  # each pass widens the window, at most to its double
+            step = min(covered, 2 * width_px + 1 - covered)
+            inner = inner[:-step] & inner[step:]
+            covered += step
+        inner = inner.T
+    return np.asarray(mask & ~inner)
 
 
 def mask_to_rle(mask: NDArray[Any], compressed: bool = True) -> dict[str, Any]:
-    """Encode a mask as COCO RLE.
+    """Encode an (H, W) mask of bool, or of 0 and 1, as COCO RLE.
 
-    Args:
-        mask: (H, W) bool, or integers of 0 and 1.
-        compressed: Write the counts as a string, as `encode_rle` does, or as a list of lengths.
+    The counts are a compressed string, as `encode_rle` gives it, or a list of lengths.
 
     Raises:
         InputError: Another shape or type.
@@ -90,10 +109,7 @@ def mask_to_rle(mask: NDArray[Any], compressed: bool = True) -> dict[str, Any]:
 
 
 def vote(masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.bool_]:
-    """Return the mask that more than half of several masks agree on.
-
-    Args:
-        masks: One or more (H, W) bool of one size.
+    """Return the mask that more than half of one or more (H, W) masks agree on.
 
     Raises:
         InputError: No mask, or different sizes.

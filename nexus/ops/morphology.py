@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from nexus.core.errors import InputError
-from nexus.ops.components import as_mask
+from nexus.ops.rle import as_mask
 
 
 def refine_mask(mask: ArrayLike, kernel_size: int = 5, iterations: int = 2) -> NDArray[np.bool_]:
@@ -36,15 +38,15 @@ def refine_mask(mask: ArrayLike, kernel_size: int = 5, iterations: int = 2) -> N
             f"got {kernel_size} and {iterations}"
         )
     kernel = elliptic_kernel(kernel_size)
-    closed = _shrink(_grow(array, kernel, iterations), kernel, iterations)
-    return _grow(_shrink(closed, kernel, iterations), kernel, iterations)
+    grow = partial(ndimage.binary_dilation, structure=kernel, iterations=iterations)
+    shrink = partial(
+        ndimage.binary_erosion, structure=kernel, iterations=iterations, border_value=1
+    )
+    return np.asarray(grow(shrink(shrink(grow(array)))))
 
 
 def elliptic_kernel(size: int) -> NDArray[np.bool_]:
-    """Return the ellipse inscribed in a square, row by row from its middle.
-
-    Args:
-        size: Side of the square, at least 1.
+    """Return the ellipse inscribed in a square of a side of at least 1.
 
     Examples:
         >>> elliptic_kernel(3).astype(int).tolist()
@@ -58,13 +60,3 @@ def elliptic_kernel(size: int) -> NDArray[np.bool_]:
         reach = round(radius * float(np.sqrt(max(share, 0.0))))
         kernel[row, max(radius - reach, 0) : min(radius + reach + 1, size)] = True
     return kernel
-
-
-def _grow(mask: NDArray[np.bool_], kernel: NDArray[np.bool_], iterations: int) -> NDArray[np.bool_]:
-    return np.asarray(ndimage.binary_dilation(mask, kernel, iterations))
-
-
-def _shrink(
-    mask: NDArray[np.bool_], kernel: NDArray[np.bool_], iterations: int
-) -> NDArray[np.bool_]:
-    return np.asarray(ndimage.binary_erosion(mask, kernel, iterations, border_value=1))

@@ -53,5 +53,4 @@ def nms(boxes_xyxy: ArrayLike, scores: ArrayLike, iou_threshold: float) -> NDArr
         union = areas[index] + areas[rest] - shared
         iou = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
         alive[rest[iou > iou_threshold]] = False
-    kept: NDArray[np.int64] = order[alive].astype(np.int64)
-    return kept
+    return np.asarray(order[alive], np.int64)

@@ -9,16 +9,10 @@ from nexus.core.errors import InputError
 
 
 def point_grid(points_per_side: int) -> NDArray[np.float64]:
-    """Return the centres of n x n equal cells.
-
-    Args:
-        points_per_side: n, at least 1.
-
-    Returns:
-        (n * n, 2) x, y in [0, 1], row by row.
+    """Return the centres of n x n equal cells: (n * n, 2) x, y in [0, 1], row by row.
 
     Raises:
-        InputError: n is less than 1.
+        InputError: n, the points per side, is less than 1.
 
     Examples:
         >>> point_grid(2).tolist()
@@ -28,8 +22,7 @@ def point_grid(points_per_side: int) -> NDArray[np.float64]:
         raise InputError(f"expected at least 1 point per side, got {points_per_side}")
     offset = 1 / (2 * points_per_side)
     side = np.linspace(offset, 1 - offset, points_per_side)
-    x, y = np.meshgrid(side, side)
-    return np.stack([x.ravel(), y.ravel()], axis=-1)
+    return np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
 
 
 def layered_point_grids(
@@ -37,10 +30,7 @@ def layered_point_grids(
 ) -> list[NDArray[np.float64]]:
     """Return the grid of the whole image and one for the crops of each layer, ever coarser.
 
-    Args:
-        points_per_side: Of the whole image.
-        layers: Layers of crops; 0 gives the image's grid alone.
-        downscale_factor: Layer i has points_per_side / factor^i points per side.
+    Layer i has points_per_side / downscale_factor^i points per side; the image is layer 0.
 
     Raises:
         InputError: A layer would have no point.

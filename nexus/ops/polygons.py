@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nexus.core.errors import InputError
-from nexus.ops.components import as_mask, components
+from nexus.ops.components import components
+from nexus.ops.rle import as_mask
 
 Ring: TypeAlias = "list[list[float]]"
 
@@ -54,30 +55,28 @@ def mask_to_polygons(
             f"got {epsilon_factor} and {min_iou}"
         )
     rings = trace_rings(array)
-    epsilons = [epsilon_factor * _perimeter(ring) for ring in rings]
+    steps = [np.roll(ring, -1, axis=0) - ring for ring in rings]
+    epsilons = [epsilon_factor * float(np.hypot(*step.T).sum()) for step in steps]
     while True:
         simple = [simplify_ring(r, epsilon) for r, epsilon in zip(rings, epsilons, strict=True)]
         kept = [ring for ring in simple if len(ring) >= 3]
-        if max(epsilons, default=0) == 0 or min_iou == 0:
-            break
-        if _drawn_iou(array, kept) >= min_iou:
-            break
+        is_exact = max(epsilons, default=0) == 0
+        if is_exact or min_iou == 0 or _drawn_iou(array, kept) >= min_iou:
+            return [ring.tolist() for ring in kept]
         # Corners of rings are a pixel apart, so that smaller tolerances change nothing.
         epsilons = [e / 2 if e > _SMALLEST_EPSILON_PX else 0.0 for e in epsilons]
-    return [ring.tolist() for ring in kept]
 
 
 def polygons_to_mask(polygons: Sequence[ArrayLike], height: int, width: int) -> NDArray[np.bool_]:
     """Draw polygons by the even-odd rule: a pixel is in if its centre is inside an odd number.
 
+    Gives (H, W) bool.
+
     Args:
         polygons: Rings of (n, 2) x, y, or flat lists x0, y0, x1, y1, ... as in COCO files. May
             reach out of the image.
-        height: Of the image, pixels.
-        width: Of the image, pixels.
-
-    Returns:
-        (H, W) bool.
+        height: Of the image, pixels, H.
+        width: Of the image, pixels, W.
 
     Raises:
         InputError: A ring of fewer than 3 corners, or another shape.
@@ -120,10 +119,7 @@ def ring_area(ring: ArrayLike) -> float:
 
 
 def trace_rings(mask: ArrayLike) -> list[NDArray[np.int64]]:
-    """Follow the pixel edges around every part and every hole of a mask.
-
-    Args:
-        mask: (H, W) bool; parts are 4-connected.
+    """Follow the pixel edges around every 4-connected part and every hole of an (H, W) mask.
 
     Returns:
         (n, 2) x, y of the corners of each ring, ordered and turned as the module says.
@@ -143,8 +139,7 @@ def trace_rings(mask: ArrayLike) -> list[NDArray[np.int64]]:
     for begin in range(len(starts)):
         if seen[begin]:
             continue
-        members = []
-        at = begin
+        members, at = [], begin
         while not seen[at]:
             seen[at] = True
             members.append(at)
@@ -158,14 +153,9 @@ def trace_rings(mask: ArrayLike) -> list[NDArray[np.int64]]:
 
 
 def simplify_ring(ring: ArrayLike, epsilon: float) -> NDArray[np.float64]:
-    """Leave out corners of a ring that are no further than `epsilon` from what remains.
+    """Leave out corners of a ring that are no further than `epsilon` pixels from what remains.
 
-    Args:
-        ring: (n, 2) x, y.
-        epsilon: Pixels; 0 leaves out only corners on a straight line.
-
-    Returns:
-        (m, 2), m <= n, a part of the corners in their order.
+    Of (n, 2) x, y a part comes back, in its order; an `epsilon` of 0 keeps every corner.
 
     Raises:
         InputError: Fewer than 3 corners, or another shape.
@@ -201,62 +191,39 @@ def _edges(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], list[int]]:
 
     The mask is on the right of every piece. Those that run east come first.
     """
-    height, width = mask.shape
+    stride = mask.shape[1] + 1
     padded = np.pad(mask, 1).astype(np.int8)
     down = np.diff(padded, axis=0)[:, 1:-1]  # (H + 1, W): 1 where the mask begins, -1 where it ends
     across = np.diff(padded, axis=1)[1:-1]  # (H, W + 1)
-    stride = width + 1
-    east, west = (_runs(down == sign) for sign in (1, -1))
-    south, north = (_runs((across == sign).T) for sign in (-1, 1))
-    # As corner numbers y * stride + x; the runs of the transpose are (x, y).
-    begins = (
-        east[0] * stride + east[1],
-        west[0] * stride + west[2],
-        south[1] * stride + south[0],
-        north[2] * stride + north[0],
-    )
-    ends = (
-        east[0] * stride + east[2],
-        west[0] * stride + west[1],
-        south[2] * stride + south[0],
-        north[1] * stride + north[0],
-    )
-    offsets = np.cumsum([0, *(len(begin) for begin in begins)])
-    following: list[int] = []
-    for index, end in enumerate(ends):
-        # To the right first (east, south, west, north): at a corner where two parts touch, the
-        # outline stays with its own part.
-        right, left = ((2, 3), (3, 2), (1, 0), (0, 1))[index]
-        following += _find(end, (begins[right], begins[left]), (offsets[right], offsets[left]))
-    corners = np.concatenate(begins)
-    return np.stack([corners % stride, corners // stride], axis=1), following
+    # Corners are numbered y * stride + x. South and west, a run is walked from its end.
+    east, north = _runs(down == 1, stride, 1), _runs((across == 1).T, 1, stride)[::-1]
+    west, south = _runs(down == -1, stride, 1)[::-1], _runs((across == -1).T, 1, stride)
+    pieces = (east, south, west, north)
+    begins, ends = (np.concatenate(side) for side in zip(*pieces, strict=True))
+    headings = np.repeat(np.arange(4), [len(piece[0]) for piece in pieces])
+    keys = begins * 4 + headings
+    order = np.argsort(keys)
+
+    def turning(quarters: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return the piece that goes on so, and whether there is one."""
+        wanted = ends * 4 + (headings + quarters) % 4
+        place = order[np.searchsorted(keys, wanted, sorter=order).clip(0, len(keys) - 1)]
+        return place, keys[place] == wanted
+
+    # To the right first: at a corner where two parts touch, the outline stays with its own part.
+    (right, is_right), (left, _) = turning(1), turning(3)
+    following: list[int] = np.where(is_right, right, left).tolist()
+    return np.stack([begins % stride, begins // stride], axis=1), following
 
 
 def _runs(
-    flags: NDArray[np.bool_],
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return row, start and end (exclusive) of every run of True along the rows."""
+    flags: NDArray[np.bool_], row_step: int, column_step: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the corners where every run of True along the rows starts and ends."""
     changes = np.diff(np.pad(flags, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     rows, starts = np.nonzero(changes == 1)
-    return rows, starts, np.nonzero(changes == -1)[1]
-
-
-def _find(
-    ends: NDArray[np.int64],
-    begins: tuple[NDArray[np.int64], NDArray[np.int64]],
-    offsets: tuple[int, int],
-) -> list[int]:
-    """Return the number of the piece that begins where each one ends: of the first kind if any."""
-    found = np.zeros(len(ends), np.int64)
-    for begin, offset in reversed(list(zip(begins, offsets, strict=True))):
-        if not len(begin):
-            continue
-        order = np.argsort(begin)
-        place = np.searchsorted(begin, ends, sorter=order).clip(0, len(begin) - 1)
-        match = begin[order[place]] == ends
-        found[match] = offset + order[place[match]]
-    numbers: list[int] = found.tolist()
-    return numbers
+    ends = np.nonzero(changes == -1)[1]
+    return rows * row_step + starts * column_step, rows * row_step + ends * column_step
 
 
 def _distance_to_line(
@@ -275,11 +242,6 @@ def _drawn_iou(mask: NDArray[np.bool_], rings: Sequence[NDArray[np.float64]]) ->
     drawn = polygons_to_mask(rings, *mask.shape)
     union = np.count_nonzero(mask | drawn)
     return np.count_nonzero(mask & drawn) / union if union else 1.0
-
-
-def _perimeter(ring: NDArray[np.int64]) -> float:
-    step = np.roll(ring, -1, axis=0) - ring
-    return float(np.hypot(step[:, 0], step[:, 1]).sum())
 
 
 def _as_ring(ring: ArrayLike) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from nexus.core.errors import InputError
 
@@ -40,20 +40,16 @@ def encode_rle(mask: NDArray[Any]) -> dict[str, Any]:
         >>> encode_rle(np.array([[False, True], [True, True]]))
         {'size': [2, 2], 'counts': '13'}
     """
-    array = _as_mask(mask)
-    height, width = array.shape
-    return {"size": [height, width], "counts": _pack(_run_lengths(array)).decode("ascii")}
+    array = _with_pixels(mask)
+    return {"size": [*array.shape], "counts": _pack(run_lengths(array.T.ravel()))}
 
 
 def decode_rle(rle: Mapping[str, Any]) -> NDArray[np.bool_]:
-    """Decode COCO RLE.
+    """Decode COCO RLE to an (H, W) bool mask.
 
     Args:
         rle: `{"size": [H, W], "counts": ...}` with compressed counts (str or bytes) or a list of
             run lengths.
-
-    Returns:
-        (H, W) bool.
 
     Raises:
         InputError: A key is missing, the counts are damaged, or they do not add up to H x W.
@@ -64,8 +60,7 @@ def decode_rle(rle: Mapping[str, Any]) -> NDArray[np.bool_]:
                [1, 0, 0]])
     """
     height, width, counts = _read(rle)
-    values = np.zeros(len(counts), np.bool_)
-    values[1::2] = True
+    values = np.arange(len(counts)) % 2 == 1
     return np.ascontiguousarray(np.repeat(values, counts).reshape(width, height).T)  # (H, W)
 
 
@@ -116,62 +111,76 @@ def encode_rle_at(
         >>> rle == encode_rle(np.array([[0, 1], [0, 0]]))
         True
     """
-    part = _as_mask(mask)
+    part = _with_pixels(mask)
     (height, width), (x0, y0) = size_hw, corner_xy
     if min(x0, y0) < 0 or y0 + part.shape[0] > height or x0 + part.shape[1] > width:
         raise InputError(
             f"expected a mask inside an image of {height} x {width}, got one of {part.shape[0]} x "
             f"{part.shape[1]} at row {y0}, column {x0}"
         )
-    borders = _borders(part, height) + x0 * height + y0
-    total = height * width
-    tail = [] if len(borders) and borders[-1] == total else [total]
-    marks = np.concatenate(([0], borders, tail)).astype(np.int64)
-    counts = marks[1:] - marks[:-1]
-    return {"size": [height, width], "counts": _pack(counts).decode("ascii")}
-
-
-def _borders(part: NDArray[np.bool_], height: int) -> NDArray[np.int64]:
-    """Return where runs of foreground start and end, alternately, in columns of `height` pixels."""
     # An empty row after each column ends every run within its column, unless columns are whole.
     stride = part.shape[0] + (part.shape[0] < height)
     flat = np.zeros(part.shape[1] * stride + 2, np.bool_)
     flat[1:-1].reshape(-1, stride)[:, : part.shape[0]] = part.T
-    changes = np.flatnonzero(flat[1:] != flat[:-1])
-    if stride == height:
-        return changes
-    columns, rows = np.divmod(changes, stride)
-    return np.asarray(columns * height + rows, np.int64)
+    columns, rows = np.divmod(np.flatnonzero(flat[1:] != flat[:-1]), stride)
+    borders = (columns + x0) * height + rows + y0
+    total = height * width
+    tail = [] if len(borders) and borders[-1] == total else [total]
+    marks = np.concatenate(([0], borders, tail)).astype(np.int64)
+    return {"size": [height, width], "counts": _pack(marks[1:] - marks[:-1])}
 
 
-def _as_mask(mask: NDArray[Any]) -> NDArray[np.bool_]:
+def as_mask(mask: ArrayLike) -> NDArray[np.bool_]:
+    """Return a mask as a bool array.
+
+    Raises:
+        InputError: Not two-dimensional, or neither bool nor integers of 0 and 1.
+
+    Examples:
+        >>> as_mask([[0, 1]])
+        array([[False,  True]])
+    """
     array = np.asarray(mask)
-    if array.ndim != 2 or array.size == 0:
+    if array.ndim != 2:
         raise InputError(
-            f"expected a mask of shape (H, W) with pixels, got shape {array.shape}",
-            hint="encode the candidates of a result one by one",
+            f"expected a mask of shape (H, W), got shape {array.shape}",
+            hint="give the candidates of a result one by one",
         )
     if array.dtype == np.bool_:
         return array
     if not np.issubdtype(array.dtype, np.integer):
-        raise InputError(f"expected a bool mask, got {array.dtype}", hint="pass mask > 0")
-    if array.min() < 0 or array.max() > 1:
+        raise InputError(
+            f"expected a mask of bool, or of 0 and 1, got {array.dtype}",
+            hint="logits: mask > 0; probabilities: mask > 0.5",
+        )
+    if array.size and (array.min() < 0 or array.max() > 1):
         raise InputError(
             f"expected a mask of 0 and 1, got values {array.min()}..{array.max()}",
-            hint="one object at a time: labels == label; a mask of 0 and 255: mask > 0",
+            hint="one object of a label map: labels == n; a mask of 0 and 255: mask > 0",
         )
     return array.astype(np.bool_)
 
 
-def _run_lengths(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the lengths of background and foreground runs in column order, background first."""
-    flat = mask.T.ravel()  # (W * H,), column by column
+def _with_pixels(mask: ArrayLike) -> NDArray[np.bool_]:
+    array = as_mask(mask)
+    if array.size == 0:
+        raise InputError(f"expected a mask with pixels, got shape {array.shape}")
+    return array
+
+
+def run_lengths(flat: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the lengths of the runs of at least one pixel in a row, background first.
+
+    Examples:
+        >>> run_lengths(np.array([True, True, False])).tolist()
+        [0, 2, 1]
+    """
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     starts = np.concatenate(([0, 0] if flat[0] else [0], changes, [flat.size]))
     return np.diff(starts)
 
 
-def _pack(counts: NDArray[np.int64]) -> bytes:
+def _pack(counts: NDArray[np.int64]) -> str:
     """Write run lengths as compressed counts."""
     rest = counts.copy()
     rest[3:] -= counts[1:-2]
@@ -193,7 +202,7 @@ def _pack(counts: NDArray[np.int64]) -> bytes:
         if not len(at):
             break
         rest, places, lengths = rest[at] >> _DIGIT_BITS, places[at], lengths[at]
-    return text.tobytes()
+    return text.tobytes().decode("ascii")
 
 
 def _unpack(packed: bytes) -> NDArray[np.int64]:

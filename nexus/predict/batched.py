@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
-from nexus.core.errors import InputError, PromptError, UnknownModelError
-from nexus.core.types import ImageEmbedding, Masks, Prompt, PromptLike
+from nexus.core.errors import InputError, UnknownModelError
+from nexus.core.types import ImageEmbedding, Masks, PromptLike
 from nexus.data.images.loading import DEFAULT_MAX_PIXELS, ImageLike
+from nexus.models.calls import check_prompts, read_rows
 from nexus.models.cv import load_model
-from nexus.models.frame import FramePrompts, masks_to_original, prompts_to_frame, token_count
-from nexus.models.promptable import PromptableModel, is_ambiguous
+from nexus.models.promptable import PromptableModel
 from nexus.models.registry import MODELS
-from nexus.predict.candidates import EncodedImages
-
-# Prompts decoded together: on a CPU as many as keep their L x C maps in the cache.
-_CPU_CHUNK, _ACCELERATOR_CHUNK = 4, 64
-
-_Job = tuple[int, int, Prompt]  # image, place among its prompts, prompt
 
 
 def predict_images(
@@ -36,11 +30,11 @@ def predict_images(
     """Answer the prompts of several images.
 
     All images are encoded together; prompts alike in kind and length are decoded together,
-    whichever image they belong to. On a CPU the decoder takes a few at a time, as many as its
-    cache holds. Results equal those of `predict_batch` on each image.
+    whichever image they belong to, as many at a time as suit the device. Results equal those of
+    `predict_batch` on each image.
 
     Args:
-        model: A SAM, MedSAM, SAM 2 or EdgeTAM.
+        model: Any model of Nexus.
         images: As in `encode_images`. With `image_embeddings`, not looked at; pass [] or the same.
         prompts: For each image a sequence of prompts, each for an object of its own; as in
             `predict`.
@@ -60,29 +54,19 @@ def predict_images(
     count = len(images) if image_embeddings is None else len(image_embeddings)
     if count != len(prompts):
         raise InputError(f"expected prompts for each of {count} images, got {len(prompts)} lists")
-    parsed = [_parsed(index, each) for index, each in enumerate(prompts)]
-    if count == 0:
-        return []
+    for image, each in enumerate(prompts):
+        hint = "for one prompt an image: prompts=[[prompt], [prompt], ...]"
+        check_prompts(each, f" for image {image}", hint)
+    rows = read_rows(prompts, multimask_output)
     if image_embeddings is None:
         image_embeddings = model.encode_images(images, max_pixels=max_pixels)
-    encoded = EncodedImages(model, image_embeddings)
-    groups: dict[tuple[int, bool, bool], list[_Job]] = {}
-    for index, each in enumerate(parsed):
-        for place, prompt in enumerate(each):
-            _check_within(index, place, prompt, image_embeddings[index])
-            several = (
-                is_ambiguous(prompt, model.policy) if multimask_output is None else multimask_output
-            )
-            key = (token_count(prompt, model.policy), prompt.mask is not None, bool(several))
-            groups.setdefault(key, []).append((index, place, prompt))
-    results: list[list[Any]] = [[None] * len(each) for each in parsed]
-    chunk = _CPU_CHUNK if model.device.type == "cpu" else _ACCELERATOR_CHUNK
-    for (_, _, several), jobs in groups.items():
-        for start in range(0, len(jobs), chunk):
-            part = jobs[start : start + chunk]
-            for (index, place, _), masks in zip(part, _answer(encoded, part, several), strict=True):
-                results[index][place] = masks
-    return results
+    else:
+        for embedding in image_embeddings:
+            model.check_embedding(embedding)
+    answers: list[list[Masks]] = [[] for _ in prompts]
+    for row, masks in zip(rows, model.predict_rows(image_embeddings, rows), strict=True):
+        answers[row.image].append(masks)
+    return answers
 
 
 class BatchedSAM:
@@ -119,12 +103,10 @@ class BatchedSAM:
     def process_batch(
         self, images: Sequence[ImageLike], prompts: Sequence[PromptLike]
     ) -> list[dict[str, Any]]:
-        """Segment one object in each image.
+        """Segment one object in each image; images as in `encode_images`.
 
-        Args:
-            images: As in `encode_images`.
-            prompts: One for each image; a mapping with `point` (one x, y or several) and `label`,
-                or `box`, or any other spelling of a prompt.
+        There is one prompt for each: a mapping with `point` (one x, y or several) and `label`, or
+        `box`, or any other spelling of a prompt.
 
         Returns:
             For each image `masks` (M, H, W) bool, `scores` (M,) and `best_mask` (H, W). Points
@@ -139,85 +121,12 @@ class BatchedSAM:
             raise InputError(
                 f"expected one prompt for each of {len(images)} images, got {len(prompts)}"
             )
-        parsed = [_parsed(index, [prompt])[0] for index, prompt in enumerate(prompts)]
-        embeddings = self.model.encode_images(images)
-        results: list[dict[str, Any]] = [{} for _ in images]
-        for several in (True, False):
-            chosen = [i for i, prompt in enumerate(parsed) if (prompt.box is None) == several]
-            answers = predict_images(
-                self.model,
-                [],
-                [[parsed[index]] for index in chosen],
-                multimask_output=several,
-                image_embeddings=[embeddings[index] for index in chosen],
-            )
-            for index, (masks,) in zip(chosen, answers, strict=True):
-                results[index] = {
-                    "masks": masks.masks,
-                    "scores": masks.iou_scores,
-                    "best_mask": masks.best,
-                }
-        return results
-
-
-def _answer(encoded: EncodedImages, jobs: Sequence[_Job], several: bool) -> list[Masks]:
-    """Answer prompts that can share a batch."""
-    policy = encoded.model.policy
-    frames = [
-        prompts_to_frame([prompt], encoded.embeddings[i].geometry, encoded.mask_size_hw, policy)
-        for i, _, prompt in jobs
-    ]
-    given = [frame.mask_input for frame in frames if frame.mask_input is not None]
-    together = FramePrompts(
-        torch.cat([frame.point_coords for frame in frames]),
-        torch.cat([frame.point_labels for frame in frames]),
-        torch.cat(given) if given else None,
-    )
-    candidates = encoded.decode(together, several, [index for index, _, _ in jobs])
-    scores = candidates.iou_scores
-    rows, columns = torch.ones_like(scores, dtype=torch.bool).nonzero(as_tuple=True)
-    drawn = candidates.draw(rows, columns)
-    logits = drawn.view(*scores.shape, *drawn.shape[1:])  # (P, M, h, w)
-    limit = policy.logit_limit
-    shown = logits if limit is None else logits.clamp(-limit, limit)
-    return [
-        Masks(
-            masks_to_original(logits[row], encoded.embeddings[index].geometry, policy),
-            scores[row].cpu().numpy(),
-            shown[row].cpu().numpy().copy(),
-            encoded.model.notes_on(prompt),
-        )
-        for row, (index, _, prompt) in enumerate(jobs)
-    ]
-
-
-def _parsed(index: int, prompts: Sequence[PromptLike]) -> list[Prompt]:
-    if isinstance(prompts, Prompt | Mapping) or not isinstance(prompts, Sequence | np.ndarray):
-        raise PromptError(
-            f"expected a sequence of prompts for image {index}, got {type(prompts).__name__}",
-            hint="for one prompt an image: prompts=[[prompt], [prompt], ...]",
-        )
-    parsed = []
-    for place, prompt in enumerate(prompts):
-        try:
-            parsed.append(Prompt.of(_spec_spelling(prompt)))
-        except PromptError as error:
-            raise PromptError(
-                f"image {index}, prompt {place}: {error.message}", error.hint
-            ) from error
-    return parsed
-
-
-def _spec_spelling(prompt: PromptLike) -> PromptLike:
-    """Read `{'point': (N, 2), 'label': (N,)}` as the plural spelling of the same."""
-    if isinstance(prompt, Mapping) and np.ndim(prompt.get("point", 0)) == 2:
-        plural = {"point": "points", "label": "labels"}
-        return {plural.get(name, name): value for name, value in prompt.items()}
-    return prompt
-
-
-def _check_within(index: int, place: int, prompt: Prompt, embedding: ImageEmbedding) -> None:
-    try:
-        prompt.check_within(embedding.original_size_hw)
-    except PromptError as error:
-        raise PromptError(f"image {index}, prompt {place}: {error.message}", error.hint) from error
+        rows = [
+            dataclasses.replace(row, multimask_output=row.prompt.box is None)
+            for row in read_rows([[prompt] for prompt in prompts], None)
+        ]
+        answers = self.model.predict_rows(self.model.encode_images(images), rows)
+        return [
+            {"masks": masks.masks, "scores": masks.iou_scores, "best_mask": masks.best}
+            for masks in answers
+        ]

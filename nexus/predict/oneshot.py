@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
 
 from nexus.core.errors import InputError, PromptError
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from nexus.models.promptable import PromptableModel
 
 _MODELS_KEPT = 2
+_kept: OrderedDict[tuple[str, str, str], Future[PromptableModel]] = OrderedDict()
+_lock = threading.Lock()
 
 
 def segment(
@@ -63,33 +65,24 @@ def segment(
         WeightsError: Its weights cannot be fetched or read.
         InputError: A device that is not there, or device or dtype given with a loaded model.
     """
-    parts = {
-        "point": point,
-        "points": points,
-        "label": label,
-        "labels": labels,
-        "box": box,
-        "mask": mask,
-    }
-    parsed = _prompt({name: part for name, part in parts.items() if part is not None}, prompt)
+    from nexus.core.types import Prompt
+
+    parts = {"point": point, "points": points, "label": label, "labels": labels}
+    given = {k: part for k, part in {**parts, "box": box, "mask": mask}.items() if part is not None}
+    if prompt is not None and given:
+        raise PromptError(
+            f"expected either prompt or its parts, got prompt and {', '.join(given)}",
+            hint="put all of it into one Prompt(points=..., labels=..., box=..., mask=...)",
+        )
+    parsed = Prompt.of(given if prompt is None else prompt)
     loaded = _model(model, device, dtype)
     return loaded.predict(image=image, prompt=parsed, multimask_output=multimask_output)
 
 
 def clear_model_cache() -> None:
     """Let go of the models that `segment` keeps, and the memory they take."""
-    _kept.clear()
-
-
-def _prompt(parts: dict[str, Any], prompt: PromptLike | None) -> PromptLike:
-    from nexus.core.types import Prompt
-
-    if prompt is not None and parts:
-        raise PromptError(
-            f"expected either prompt or its parts, got prompt and {', '.join(parts)}",
-            hint="put all of it into one Prompt(points=..., labels=..., box=..., mask=...)",
-        )
-    return Prompt.of(parts if prompt is None else prompt)
+    with _lock:
+        _kept.clear()
 
 
 def _model(
@@ -100,10 +93,8 @@ def _model(
         from nexus.models.cv import load_model
 
         target, number = resolve_device(device), resolve_dtype(dtype)
-        return _kept.get(
-            (model, str(target), str(number)),
-            lambda: load_model(model, device=target, dtype=number),
-        )
+        key = (model, str(target), str(number))
+        return _loaded(key, lambda: load_model(model, device=target, dtype=number))
     if not hasattr(model, "predict"):
         raise InputError(
             f"expected a model's name or a loaded model, got {type(model).__name__}",
@@ -117,58 +108,22 @@ def _model(
     return model
 
 
-@dataclass
-class _Slot:
-    """A model, or the lock behind which it is being loaded."""
-
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    model: PromptableModel | None = None
-
-
-class _ModelCache:
-    """The models used last; threads that want the same one wait for a single load."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._lock = threading.Lock()
-        self._slots: OrderedDict[tuple[str, str, str], _Slot] = OrderedDict()
-
-    def get(
-        self, key: tuple[str, str, str], load: Callable[[], PromptableModel]
-    ) -> PromptableModel:
-        """Return the model of `key`, loaded by `load` if it is not kept."""
-        with self._lock:
-            slot = self._slots.setdefault(key, _Slot())
-        # Held while loading, so that a second thread with this key waits, and others do not.
-        with slot.lock:
-            if slot.model is None:
-                slot.model = self._load(key, load)
-            self._keep(key, slot)
-            return slot.model
-
-    def _load(
-        self, key: tuple[str, str, str], load: Callable[[], PromptableModel]
-    ) -> PromptableModel:
-        loaded = None
+def _loaded(key: tuple[str, str, str], load: Callable[[], PromptableModel]) -> PromptableModel:
+    """Return the model of `key`; threads that want the same one wait for a single load."""
+    with _lock:
+        loads = key not in _kept
+        future = _kept.setdefault(key, Future())
+    if loads:  # here; others wait for this thread, and those with another key do not
         try:
-            loaded = load()
-        finally:
-            if loaded is None:  # it failed, and must not push out a model that did not
-                with self._lock:
-                    self._slots.pop(key, None)
-        return loaded
-
-    def _keep(self, key: tuple[str, str, str], slot: _Slot) -> None:
-        with self._lock:
-            self._slots[key] = slot
-            self._slots.move_to_end(key)
-            while len(self._slots) > self._limit:
-                self._slots.popitem(last=False)
-
-    def clear(self) -> None:
-        """Forget every model."""
-        with self._lock:
-            self._slots.clear()
-
-
-_kept = _ModelCache(_MODELS_KEPT)
+            future.set_result(load())
+        except BaseException as error:
+            with _lock:
+                _kept.pop(key, None)
+            future.set_exception(error)
+    model = future.result()
+    with _lock:
+        _kept[key] = future
+        _kept.move_to_end(key)
+        while len(_kept) > _MODELS_KEPT:
+            _kept.popitem(last=False)
+    return model

@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.cluster.hierarchy import DisjointSet
 
 from nexus.core.errors import InputError
 from nexus.core.types import Prompt, PromptLike
 from nexus.data.images.loading import ImageLike, load_image
 from nexus.models.promptable import PromptableModel
+from nexus.ops.boxes import inclusive_box
 from nexus.ops.crops import CropBox, tiles
-from nexus.ops.rle import decode_rle, encode_rle_at, rle_counts
+from nexus.ops.rle import decode_rle, encode_rle_at
 from nexus.predict.automatic.generator import SAMAutomaticMaskGenerator
-from nexus.predict.automatic.stages import inclusive_box, shift_prompt
+from nexus.predict.automatic.settings import segmentation_of
+from nexus.predict.automatic.stages import shift_prompt
 
 _DEFAULT_TILE_PX, _DEFAULT_OVERLAP_PX = 1024, 256
 
@@ -79,14 +82,8 @@ def predict_tiled(
 ) -> list[dict[str, Any]]:
     """Answer prompts on a large image, each in the tile that shows most of what is around it.
 
-    Args:
-        model: The model.
-        image: Whatever `nexus.data.images.load_image` reads.
-        prompts: Points or boxes in pixels of the image; a box larger than a tile is answered on
-            a crop around it. Masks cannot be given.
-        tile_side: Pixels.
-        overlap: Least pixels that neighbouring tiles share.
-        max_pixels: Refuse larger images before decoding them; None accepts any.
+    Prompts are points or boxes in pixels of the image, no masks; a box larger than a tile is
+    answered on a crop around it. Other arguments are those of `generate_tiled`.
 
     Returns:
         For each prompt `segmentation` (compressed RLE in the image), `area`, `bbox` (x, y, width,
@@ -164,14 +161,7 @@ def _part_of(record: dict[str, Any], tile: CropBox) -> _Part | None:
 
 def _groups(parts: Sequence[_Part], merge_iou: float) -> list[list[int]]:
     """Return which parts are of one object: those that agree, and those that agree with these."""
-    leader = list(range(len(parts)))
-
-    def lead(index: int) -> int:
-        while leader[index] != index:
-            leader[index] = leader[leader[index]]
-            index = leader[index]
-        return index
-
+    agree = DisjointSet(range(len(parts)))
     boxes = np.array([part.box for part in parts]).reshape(-1, 4)
     for second, part in enumerate(parts):
         x0, y0, x1, y1 = part.box
@@ -179,17 +169,14 @@ def _groups(parts: Sequence[_Part], merge_iou: float) -> list[list[int]]:
         near = (left < x1) & (right > x0) & (top < y1) & (bottom > y0)
         for first in np.flatnonzero(near).tolist():
             if part.tile != parts[first].tile and _agree(part, parts[first], merge_iou):
-                leader[lead(second)] = lead(first)
-    groups: dict[int, list[int]] = {}
-    for index in range(len(parts)):
-        groups.setdefault(lead(index), []).append(index)
-    return list(groups.values())
+                agree.merge(first, second)
+    return sorted(sorted(group) for group in agree.subsets())
 
 
-def _agree(one: _Part, two: _Part, merge_iou: float) -> bool:
+def _agree(part: _Part, other: _Part, merge_iou: float) -> bool:
     """Tell whether two masks whose boxes overlap are alike in what both tiles show."""
-    region = _overlap(_around([one.box, two.box]), _overlap(one.tile, two.tile))
-    first, second = one.within(region), two.within(region)
+    region = _overlap(_around([part.box, other.box]), _overlap(part.tile, other.tile))
+    first, second = part.within(region), other.within(region)
     both, either = np.count_nonzero(first & second), np.count_nonzero(first | second)
     return bool(both > 0 and both >= merge_iou * either)
 
@@ -213,14 +200,10 @@ def _joined(parts: list[_Part]) -> _Part:
 def _record(part: _Part, size_hw: tuple[int, int], output_mode: str) -> dict[str, Any]:
     x0, y0, x1, y1 = part.box
     left, top, right, bottom = part.tile
-    segmentation: Any = encode_rle_at(part.pixels, part.corner_xy, size_hw)
-    if output_mode == "binary_mask":
-        segmentation = decode_rle(segmentation)
-    elif output_mode == "uncompressed_rle":
-        segmentation = {**segmentation, "counts": rle_counts(segmentation).tolist()}
+    rle = encode_rle_at(part.pixels, part.corner_xy, size_hw)
     return {
         **part.record,
-        "segmentation": segmentation,
+        "segmentation": segmentation_of(rle, output_mode),
         "area": int(np.count_nonzero(part.pixels)),
         "bbox": [x0, y0, x1 - 1 - x0, y1 - 1 - y0],
         "point_coords": [[x + left, y + top] for x, y in part.record["point_coords"]],
@@ -256,8 +239,9 @@ def _tile_for(
     return x0, y0, x1, y1
 
 
-def _overlap(one: CropBox, two: CropBox) -> CropBox:
-    return max(one[0], two[0]), max(one[1], two[1]), min(one[2], two[2]), min(one[3], two[3])
+def _overlap(box: CropBox, other: CropBox) -> CropBox:
+    (x0, y0, x1, y1), (left, top, right, bottom) = box, other
+    return max(x0, left), max(y0, top), min(x1, right), min(y1, bottom)
 
 
 def _around(boxes: Sequence[CropBox]) -> CropBox:

@@ -6,109 +6,80 @@ import dataclasses
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nexus import __version__
-from nexus.core.files import replacing
+from nexus.core.files import write_text
 from nexus.models.registry import MODELS
-from nexus.train.config import TrainingSettings
-from nexus.train.images.evaluation import POOLED, Figure
+from nexus.train.checkpoints import RunState
+from nexus.train.config import AdaptSettings, RunSettings
+from nexus.train.figures import POOLED
+from nexus.train.task import Task
+from nexus.version import __version__
 
 CARD, SUMMARY = "MODEL_CARD.md", "summary.json"
 _PACKAGES = ("torch", "numpy", "accelerate", "peft")
-_MEASURES = {
-    "box": "box",
-    "one_click": "one click",
-    "clicks": "{clicks} error-driven clicks",
-}
 
 
-@dataclasses.dataclass(frozen=True)
-class CardFacts:
-    """What the card says that the settings do not.
+def write_card(
+    folder: Path, settings: RunSettings, task: Task, state: RunState, facts: Mapping[str, Any]
+) -> list[Path]:
+    """Write MODEL_CARD.md and the same facts as summary.json; return both.
 
-    Attributes:
-        variant: What was fine-tuned.
-        steps: How many were done.
-        best_step: After how many the best checkpoint was taken.
-        elapsed_s: Time spent in them.
-        learning: How many numbers learnt.
-        objects: How many objects were learnt from.
-        images: How many images they are in.
-        data_digest: Of all names, pixels and masks, held-out ones included.
-        figures: Measurements by step.
-        device: Where it ran.
-        processes: How many shared it.
-        command: How it was started, or None.
+    What settings, task and state do not say are `facts`: the `variant` that was fine-tuned, how
+    many numbers were `learning`, the `device`, how many `processes`, and the `command` or None.
     """
-
-    variant: str
-    steps: int
-    best_step: int
-    elapsed_s: float
-    learning: int
-    objects: int
-    images: int
-    data_digest: str
-    figures: Mapping[int, Sequence[Figure]]
-    device: str
-    processes: int
-    command: str | None
-
-
-def write_card(folder: Path, settings: TrainingSettings, facts: CardFacts) -> list[Path]:
-    """Write MODEL_CARD.md and the same facts as summary.json; return both."""
-    card, summary = folder / CARD, folder / SUMMARY
-    with replacing(card) as temporary:
-        temporary.write_text(card_text(settings, facts), "utf-8")
     values = {
-        **dataclasses.asdict(facts),
-        "figures": {
-            str(step): [one.as_dict() for one in figures] for step, figures in facts.figures.items()
-        },
+        **facts,
+        "steps": state.step,
+        "best_step": state.best_step,
+        "elapsed_s": state.elapsed_s,
+        "counts": dict(task.counts),
+        "data_digest": task.digest,
+        "figures": state.plain_figures(),
         "settings": dataclasses.asdict(settings),
         "versions": _versions(),
     }
-    with replacing(summary) as temporary:
-        temporary.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
-    return [card, summary]
+    return [
+        write_text(folder / CARD, card_text(settings, task, state, facts)),
+        write_text(folder / SUMMARY, json.dumps(values, indent=2) + "\n"),
+    ]
 
 
-def card_text(settings: TrainingSettings, facts: CardFacts) -> str:
+def card_text(settings: RunSettings, task: Task, state: RunState, facts: Mapping[str, Any]) -> str:
     """Return the card as Markdown."""
-    spec = MODELS.get(facts.variant)
+    variant, command = facts["variant"], facts["command"]
+    spec = MODELS.get(variant)
     licence = f", weights under {spec.licence}" if spec is not None else ""
     if settings.model.checkpoint is not None:
         licence += f", begun from `{Path(settings.model.checkpoint).name}`"
-    machine = f"{facts.processes} process(es) on {facts.device}, {platform.machine()}"
+    machine = f"{facts['processes']} process(es) on {facts['device']}, {platform.machine()}"
     lines = [
-        f"# {facts.variant}, fine-tuned",
+        f"# {variant}, fine-tuned",
         "",
-        f"- base: `{facts.variant}`{licence}",
-        f"- what learnt: {_learnt(settings)}, {facts.learning:,} numbers",
-        f"- learnt from {facts.objects} objects in {facts.images} images of "
-        + ", ".join(f"`{one.title}`" for one in settings.data.sets),
-        f"- split: {_split(settings)}",
-        f"- data digest: `{facts.data_digest}`",
-        f"- {facts.steps} steps in {facts.elapsed_s / 60:.1f} min, {machine}; `best.safetensors` "
-        f"is of step {facts.best_step}",
+        f"- base: `{variant}`{licence}",
+        f"- what learnt: {_learnt(settings.adapt)}, {facts['learning']:,} numbers",
+        f"- learnt from {_counted(settings, task)}",
+        f"- split: {_split(settings, task)}",
+        f"- data digest: `{task.digest}`",
+        f"- {state.step} steps in {state.elapsed_s / 60:.1f} min, {machine}; `best.safetensors` "
+        f"is of step {state.best_step}",
         f"- seed {settings.seed}; " + ", ".join(f"{k} {v}" for k, v in _versions().items()),
-        *([f"- command: `{facts.command}`"] if facts.command else []),
+        *([f"- command: `{command}`"] if command else []),
         "",
         "## Held-out objects",
         "",
-        *_table(settings, facts),
+        *_table(task, state),
         "",
-        "Figures are mean Dice coefficients over objects, at the size of the original image.",
+        f"Figures are {task.figures_are}.",
         "",
         "## Use",
         "",
         "```python no-run",
         "from nexus.models.cv import load_model",
         "",
-        f'model = load_model("{facts.variant}", "best.safetensors")',
+        f'model = load_model("{variant}", "best.safetensors")',
         "```",
         "",
         "## Settings",
@@ -120,31 +91,37 @@ def card_text(settings: TrainingSettings, facts: CardFacts) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _learnt(settings: TrainingSettings) -> str:
-    adapt = settings.adapt
+def _learnt(adapt: AdaptSettings) -> str:
     if adapt.policy != "lora":
         return f"policy `{adapt.policy}`"
     return f"LoRA of rank {adapt.lora.rank} in {adapt.lora.targets} of {adapt.lora.where}"
 
 
-def _split(settings: TrainingSettings) -> str:
+def _counted(settings: RunSettings, task: Task) -> str:
+    counts = " in ".join(f"{count} {noun}" for noun, count in task.counts.items())
+    if settings.data is None:
+        return f"{counts} that the caller brought"
+    return f"{counts} of " + ", ".join(f"`{entry.title}`" for entry in settings.data.sets)
+
+
+def _split(settings: RunSettings, task: Task) -> str:
     data = settings.data
-    rule = f"of n images the last floor(n * {data.held_out:g}) by name are held out"
-    stated = [one for one in data.sets if one.held_out_split is not None]
-    parts = ", ".join(f"`{one.title}` {one.held_out_split}" for one in stated)
+    if data is None:
+        return "the caller's"
+    rule = f"of n {task.noun} the last floor(n * {data.held_out:g}) by name are held out"
+    stated = [entry for entry in data.sets if entry.held_out_split is not None]
+    parts = ", ".join(f"`{entry.title}` {entry.held_out_split}" for entry in stated)
     if len(stated) == len(data.sets):
         rule = f"held out: {parts}"
     elif stated:
         rule += f"; but of {parts}"
-    return f"{rule}; the {data.most_objects} largest objects of an image, none under " + (
-        f"{data.min_area} pixels"
-    )
+    return f"{rule}; {task.rule}" if task.rule else rule
 
 
-def _table(settings: TrainingSettings, facts: CardFacts) -> list[str]:
+def _table(task: Task, state: RunState) -> list[str]:
     """Return the figures before, of the best and of the last step, set by set."""
-    steps = (0, facts.best_step, facts.steps)
-    of_step = [{(one.measure, one.set_title): one for one in facts.figures[step]} for step in steps]
+    steps = (0, state.best_step, state.step)
+    of_step = [{(f.measure, f.set_title): f for f in state.figures[step]} for step in steps]
     if not of_step[0]:
         return ["Nothing was held out."]
     lines = [
@@ -152,9 +129,9 @@ def _table(settings: TrainingSettings, facts: CardFacts) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for key in sorted(of_step[0], key=lambda key: (key[0], key[1] != POOLED, key[1])):
-        name = _MEASURES[key[0]].format(clicks=settings.evaluate.clicks)
-        values = " | ".join(f"{figures[key].dsc:.4f}" for figures in of_step)
-        lines.append(f"| {name} | {key[1]} | {of_step[0][key].objects} | {values} |")
+        values = " | ".join(f"{figures[key].value:.4f}" for figures in of_step)
+        count = of_step[0][key].objects
+        lines.append(f"| {task.measures[key[0]]} | {key[1]} | {count} | {values} |")
     return lines
 
 

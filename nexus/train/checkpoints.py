@@ -17,11 +17,12 @@ from nexus.core.errors import CheckpointError, InputError
 from nexus.core.files import replacing
 from nexus.models.policy import Policy
 from nexus.models.pretrained import policy_words
-from nexus.train.config import TrainingSettings
-from nexus.train.images.evaluation import Figure
+from nexus.train.config import RunSettings
+from nexus.train.figures import Figure
 
 STATE, BEST, LAST, ADAPTER = "state.pt", "best.safetensors", "last.safetensors", "adapter"
-_FORMAT = "nexus.training_state.1"
+_FORMAT = "nexus.training_state.2"
+_UNREADABLE = (RuntimeError, EOFError, ValueError, LookupError, OSError, pickle.UnpicklingError)
 # What may be another when a run is taken up again: it changes no figure.
 _FREE = ("model.device", "data.root", "cache.folder", "checkpoint_every")
 
@@ -48,12 +49,19 @@ class RunState:
     stopped: bool = False
     figures: dict[int, list[Figure]] = dataclasses.field(default_factory=dict)
 
+    def plain_figures(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the measurements as plain values, for JSON."""
+        return {
+            str(step): [dataclasses.asdict(figure) for figure in figures]
+            for step, figures in self.figures.items()
+        }
 
-def identity_of(settings: TrainingSettings, data_digest: str, fingerprint: str) -> dict[str, Any]:
+
+def identity_of(settings: RunSettings, data_digest: str, base_digest: str) -> dict[str, Any]:
     """Return what must be the same when a run is taken up again, by dotted names."""
     flat = _flat(dataclasses.asdict(settings))
     kept = {name: value for name, value in flat.items() if name not in _FREE}
-    return {**kept, "(data)": data_digest, "(encoder)": fingerprint}
+    return {**kept, "(data)": data_digest, "(model)": base_digest}
 
 
 def save_state(
@@ -68,8 +76,11 @@ def save_state(
     content = {
         "format": _FORMAT,
         "identity": json.dumps(identity),
-        "state": json.dumps(_plain(state)),
-        "weights": learnt_tensors(module),
+        "state": json.dumps({**vars(state), "figures": state.plain_figures()}),
+        "weights": {
+            **{name: p.detach() for name, p in module.named_parameters() if p.requires_grad},
+            **{name: buffer.detach() for name, buffer in module.named_buffers()},
+        },
         "optimizer": optimizer.state_dict(),
         "average": dict(average) if average is not None else {},
         "random": torch.get_rng_state(),
@@ -89,14 +100,7 @@ def load_state(
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        RuntimeError,
-        EOFError,
-        ValueError,
-        LookupError,
-        OSError,
-        pickle.UnpicklingError,
-    ) as error:
+    except _UNREADABLE as error:
         raise _no_state(path, str(error).partition("\n")[0]) from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise _no_state(path, "another file")
@@ -107,13 +111,12 @@ def load_state(
             own[name].copy_(tensor)
     optimizer.load_state_dict(content["optimizer"])
     torch.set_rng_state(content["random"])
-    return _state(json.loads(content["state"])), content["average"]
-
-
-def learnt_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Return the parameters that learn, and all buffers, by name."""
-    tensors = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
-    return {**tensors, **{name: buffer.detach() for name, buffer in module.named_buffers()}}
+    values = json.loads(content["state"])
+    figures = {
+        int(step): [Figure(**figure) for figure in measured]
+        for step, measured in values.pop("figures").items()
+    }
+    return RunState(**values, figures=figures), content["average"]
 
 
 def header_of(variant: str, policy: Policy, notes: Mapping[str, Any]) -> dict[str, str]:
@@ -154,21 +157,6 @@ def _check_identity(found: Mapping[str, Any], wanted: Mapping[str, Any], path: P
             + "; ".join(other[:4]),
             hint="set back what was changed, or begin anew in another folder",
         )
-
-
-def _plain(state: RunState) -> dict[str, Any]:
-    values = dataclasses.asdict(state)
-    values["figures"] = {
-        str(step): [one.as_dict() for one in figures] for step, figures in state.figures.items()
-    }
-    return values
-
-
-def _state(values: dict[str, Any]) -> RunState:
-    figures = {
-        int(step): [Figure(**one) for one in ones] for step, ones in values.pop("figures").items()
-    }
-    return RunState(**values, figures=figures)
 
 
 def _no_state(path: Path, got: str) -> CheckpointError:

@@ -1,22 +1,21 @@
 """What a fine-tuning run is asked to do: small frozen dataclasses, one for each block of the YAML.
 
 Every field has a value that works, but for the data; `nexus.train.config_file` reads them from a
-file and says on which line of it a mistake is.
+file and says on which line of it a mistake is. What a run on videos has otherwise is in
+`nexus.train.video.config`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from nexus.core.errors import InputError
+from nexus.data.clicks.game import BOXES, Kind, check_shares
 
-Kind = Literal["centre", "inner", "random", "box", "jittered_box", "near_box"]
 View = Literal["plain", "mirrored", "upside_down", "turned_90", "turned_180", "turned_270"]
 Measure = Literal["box", "one_click", "clicks"]
-BOXES: tuple[Kind, ...] = ("box", "jittered_box", "near_box")
 _UNBOUNDED = float("inf")
 
 
@@ -29,22 +28,22 @@ class Checked:
     """A dataclass whose `ranged` fields are checked when it is made."""
 
     def __post_init__(self) -> None:
-        for one in dataclasses.fields(self):  # type: ignore[arg-type]
-            check_range(one, getattr(self, one.name))
+        for known in dataclasses.fields(self):  # type: ignore[arg-type]
+            check_range(known, getattr(self, known.name))
 
 
-def check_range(one: dataclasses.Field[Any], value: Any) -> None:
+def check_range(known: dataclasses.Field[Any], value: Any) -> None:
     """Refuse a number that a field may not have.
 
     Raises:
         InputError: It is out of the field's range, or not a number.
     """
-    if "range" not in one.metadata or value is None:
+    if "range" not in known.metadata or value is None:
         return
-    low, high = one.metadata["range"]
+    low, high = known.metadata["range"]
     if not low <= value <= high:
         wanted = f"of at least {low:g}" if high == _UNBOUNDED else f"from {low:g} to {high:g}"
-        raise InputError(f"expected {one.name} {wanted}, got {value!r}")
+        raise InputError(f"expected {known.name} {wanted}, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class SetSettings(Checked):
         reader: A name of `nexus.data.truth`.
         name: What logs and the card call it; None takes the folder's name.
         split: Which part of the dataset, where it has parts.
-        held_out_split: Hold this part out instead of the last images of `split`.
+        held_out_split: Hold this part out instead of the last items of `split`.
     """
 
     folder: str
@@ -88,46 +87,46 @@ class SetSettings(Checked):
         return self.name or self.folder.rstrip("/").rpartition("/")[2]
 
 
-def check_titles(sets: Sequence[SetSettings]) -> None:
-    """Refuse no sets, and sets that logs could not tell apart.
-
-    Raises:
-        InputError: They are.
-    """
-    titles = [one.title for one in sets]
-    if not titles:
-        raise InputError("expected at least one entry of sets, got none")
-    double = next((title for title in titles if titles.count(title) > 1), None)
-    if double is not None:
-        raise InputError(
-            f"expected sets with names of their own, got {double!r} twice",
-            hint="give one of them a name: {folder: ..., name: ...}",
-        )
-
-
 @dataclass(frozen=True)
-class DataSettings(Checked):
-    """The images, and which of their objects are learnt and measured.
+class SetsSettings(Checked):
+    """The datasets of a run, and what of them is held out.
 
     Attributes:
         sets: The datasets.
         root: Folder that theirs are below; relative to where the command runs.
-        held_out: Of n images of a set, the last floor(n * held_out) by name are held out.
-        most_objects: The largest objects of an image that count.
-        min_area: Smaller objects do not count, pixels of the original.
-        balance: 0 draws every object alike often, 1 every set; between them is between.
+        held_out: Of n items of a set, the last floor(n * held_out) by name are held out.
     """
 
     sets: tuple[SetSettings, ...]
     root: str = "."
     held_out: float = ranged(0.25, 0, 0.9)
-    most_objects: int = ranged(20, 1)
-    min_area: int = ranged(50, 1)
-    balance: float = ranged(0.0, 0, 1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_titles(self.sets)
+        titles = [entry.title for entry in self.sets]
+        if not titles:
+            raise InputError("expected at least one entry of sets, got none")
+        double = next((title for title in titles if titles.count(title) > 1), None)
+        if double is not None:
+            raise InputError(
+                f"expected sets with names of their own, got {double!r} twice",
+                hint="give one of them a name: {folder: ..., name: ...}",
+            )
+
+
+@dataclass(frozen=True)
+class DataSettings(SetsSettings):
+    """The images, and which of their objects are learnt and measured.
+
+    Attributes:
+        most_objects: The largest objects of an image that count.
+        min_area: Smaller objects do not count, pixels of the original.
+        balance: 0 draws every object alike often, 1 every set; between them is between.
+    """
+
+    most_objects: int = ranged(20, 1)
+    min_area: int = ranged(50, 1)
+    balance: float = ranged(0.0, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -150,13 +149,17 @@ class AdaptSettings(Checked):
         lora: Used by the policy 'lora'.
     """
 
-    policy: Literal["decoder", "prompt_and_decoder", "lora", "full"] = "prompt_and_decoder"
+    policy: Literal["decoder", "prompt_and_decoder", "lora", "all_but_encoder", "full"] = (
+        "prompt_and_decoder"
+    )
     lora: LoraSettings = LoraSettings()
 
     @property
     def encoder_learns(self) -> bool:
-        """Whether images must be encoded at every step instead of once."""
-        return self.policy == "full" or (self.policy == "lora" and self.lora.where != "decoder")
+        """Whether what images become can change, so that they are encoded at every step."""
+        # Of SAM 2's decoder the projections of the finer maps are part of an embedding.
+        whole = self.policy in ("all_but_encoder", "full")
+        return whole or (self.policy == "lora" and self.lora.where != "decoder")
 
 
 @dataclass(frozen=True)
@@ -194,11 +197,9 @@ class PromptSettings(Checked):
     """The prompts of a step.
 
     Attributes:
-        first: Shares of the kinds a first prompt has: 'centre' (a click at the maximum of the
-            object's distance transform), 'inner' (a click anywhere at least three tenths as deep),
-            'random' (a click anywhere on it), 'box' (tight), 'jittered_box', 'near_box' (a box of
-            any size with its middle in the tight one; it has no truth, and what is learnt is to
-            answer as the model did when it came, so that it needs `loss.keep`).
+        first: Shares of the kinds a first prompt has, see `nexus.data.clicks.game.Target.point`. A
+            'near_box' has no truth: what is learnt is to answer as the model did when it came, so
+            that it needs `loss.keep`.
         rounds: Prompts a step that begins with a click gives one after the other; each adds a
             click on the largest error of the one before.
         box_rounds: The same for a step that begins with a box.
@@ -220,11 +221,7 @@ class PromptSettings(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.first or min(self.first.values()) < 0 or sum(self.first.values()) <= 0:
-            raise InputError(
-                f"expected shares of first prompts that are 0 or more with a sum above 0, "
-                f"got {self.first}"
-            )
+        check_shares(self.first, get_args(Kind))
 
     @property
     def clicks(self) -> bool:
@@ -271,22 +268,25 @@ class OptimizerSettings(Checked):
         minutes: Stop after this time of training, encoding and evaluation not counted. The
             schedule then follows the clock, and no two runs are quite the same.
         learning_rate: The highest.
+        encoder_share: That of the image encoder, if it learns, as a share of the others'.
         schedule: How it falls after the warm-up.
         warmup_steps: It rises over so many.
         final_share: It ends at this share of the highest.
         weight_decay: Of matrices; biases and norms have none.
         betas: AdamW's.
         clip: Largest norm of the gradient; None does not clip.
-        rows: Objects of one decoder call on one device.
-        accumulation: Decoder calls of a step, each with a kind of prompt of its own.
+        rows: Objects of one decoder call on one device, or clips.
+        accumulation: Decoder calls of a step, each with a kind of prompt of its own; of clips, how
+            often `rows` of them.
         ema: Decay of the moving average of the weights, which is what is measured and kept;
             None keeps the weights themselves.
-        dtype: Number format of the decoder's (and a learning encoder's) arithmetic.
+        dtype: Number format of the arithmetic; weights stay as they are.
     """
 
     steps: int | None = ranged(None, 1)
     minutes: float | None = ranged(None, 0.001)
     learning_rate: float = ranged(2e-4, 0, 1)
+    encoder_share: float = ranged(1.0, 0, 1)
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_steps: int = ranged(30, 0)
     final_share: float = ranged(0.01, 0, 1)
@@ -306,31 +306,44 @@ class OptimizerSettings(Checked):
 
 
 @dataclass(frozen=True)
-class EvaluateSettings(Checked):
-    """What is measured on the held-out objects, before, after and during training.
+class MeasuringSettings(Checked):
+    """What is measured of what is held out, before, after and during training.
 
     Attributes:
-        measures: 'box' (tight box), 'one_click' (at the maximum of the distance transform),
-            'clicks' (that one, then clicks on the largest error).
-        clicks: How many clicks 'clicks' gives in all.
-        mask_prompt: Later clicks come with the mask before them.
+        measures: Their names.
         every: Also after each so many steps; 0 only before and after.
         patience: Stop when so many measurements in a row were no improvement; None never stops.
         choose: The checkpoint kept as best has the highest mean of these; empty for all measured.
     """
 
-    measures: tuple[Measure, ...] = ("box", "one_click", "clicks")
-    clicks: int = ranged(3, 2, 20)
-    mask_prompt: bool = True
+    measures: tuple[str, ...]
     every: int = ranged(200, 0)
     patience: int | None = ranged(None, 1)
-    choose: tuple[Measure, ...] = ()
+    choose: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         stray = set(self.choose) - set(self.measures)
         if stray:
             raise InputError(f"expected choose among measures, got also {', '.join(sorted(stray))}")
+
+
+@dataclass(frozen=True)
+class EvaluateSettings(MeasuringSettings):
+    """What is measured of held-out objects of images.
+
+    Attributes:
+        measures: 'box' (tight box), 'one_click' (at the maximum of the distance transform),
+            'clicks' (that one, then clicks on the largest error).
+        choose: As `measures`.
+        clicks: How many clicks 'clicks' gives in all.
+        mask_prompt: Later clicks come with the mask before them.
+    """
+
+    measures: tuple[Measure, ...] = ("box", "one_click", "clicks")
+    choose: tuple[Measure, ...] = ()
+    clicks: int = ranged(3, 2, 20)
+    mask_prompt: bool = True
 
 
 @dataclass(frozen=True)
@@ -347,25 +360,34 @@ class CacheSettings(Checked):
 
 
 @dataclass(frozen=True)
-class TrainingSettings(Checked):
-    """A whole run.
+class RunSettings(Checked):
+    """What every run has, whatever it learns from.
 
     Attributes:
+        data: The datasets; None where a caller brings its own.
         seed: Order of the data, prompts and random views follow from it.
         checkpoint_every: Steps between states a killed run can go on from.
     """
 
-    data: DataSettings
+    data: SetsSettings | None
     optimizer: OptimizerSettings
     model: ModelSettings = ModelSettings()
     adapt: AdaptSettings = AdaptSettings()
+    evaluate: MeasuringSettings = EvaluateSettings()
+    seed: int = ranged(0, 0)
+    checkpoint_every: int = ranged(100, 1)
+
+
+@dataclass(frozen=True)
+class TrainingSettings(RunSettings):
+    """A whole run on images."""
+
+    data: DataSettings
+    evaluate: EvaluateSettings = EvaluateSettings()
     augment: AugmentSettings = AugmentSettings()
     prompts: PromptSettings = field(default_factory=PromptSettings)
     loss: LossSettings = LossSettings()
-    evaluate: EvaluateSettings = EvaluateSettings()
     cache: CacheSettings = CacheSettings()
-    seed: int = ranged(0, 0)
-    checkpoint_every: int = ranged(100, 1)
 
     def __post_init__(self) -> None:
         super().__post_init__()

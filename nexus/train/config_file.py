@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import difflib
+import math
 import os
 import types
 import typing
@@ -12,46 +13,30 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nexus.core.errors import InputError, MissingDependencyError
-from nexus.train.config import TrainingSettings, check_range
-
-if typing.TYPE_CHECKING:
-    from nexus.train.video.run import VideoRunSettings
+from nexus.core.choices import did_you_mean
+from nexus.core.errors import InputError
+from nexus.core.packages import optional_module
+from nexus.train.config import RunSettings, TrainingSettings, check_range
+from nexus.train.video.config import VideoTrainingSettings
 
 _T = TypeVar("_T")
 _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 _TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _TASK = "task"
+_TASKS = {"images": TrainingSettings, "video": VideoTrainingSettings}
 _NULLS = ("", "null", "~", "none")
 
 
-def read_run(
-    path: str | os.PathLike[str], overrides: Sequence[str] = ()
-) -> TrainingSettings | VideoRunSettings:
+def read_settings(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> RunSettings:
     """Read the YAML file of a run on images, or with `task: video` on videos.
-
-    Arguments and errors are those of `read_settings`.
-    """
-    from nexus.train.video.run import VideoRunSettings
-
-    root = _composed(_text(path), Path(path).name, overrides)
-    kinds: dict[str, Any] = {"images": TrainingSettings, "video": VideoRunSettings}
-    task = _taken(root, _TASK)
-    if task is not None and task.value not in kinds:
-        raise _wrong(task, f"{_TASK} to be one of {', '.join(kinds)}")
-    run: TrainingSettings | VideoRunSettings = _dataclass(
-        kinds["images" if task is None else task.value], root
-    )
-    return run
-
-
-def read_settings(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> TrainingSettings:
-    """Read the YAML file of a run on images.
 
     Args:
         path: The file.
         overrides: `key=value` with dots between blocks and counts in lists, such as
             `optimizer.steps=100` or `data.sets.0.folder=kvasir`; each replaces what the file says.
+
+    Returns:
+        `TrainingSettings` or `VideoTrainingSettings`.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -59,43 +44,28 @@ def read_settings(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -
             begins with the file and line.
         MissingDependencyError: PyYAML is not installed.
     """
-    return parse_settings(_text(path), Path(path).name, overrides)
-
-
-def parse_settings(text: str, name: str, overrides: Sequence[str] = ()) -> TrainingSettings:
-    """Read YAML text; `name` stands in messages. As `read_settings` otherwise."""
-    root = _composed(text, name, overrides)
-    task = _taken(root, _TASK)
-    if task is not None and task.value != "images":
-        raise _wrong(task, f"{_TASK} to be images")
-    return _dataclass(TrainingSettings, root)
-
-
-def _text(path: str | os.PathLike[str]) -> str:
     source = Path(path)
     if not source.is_file():
         raise FileNotFoundError(f"expected a YAML file of a training run, got none at {source}")
-    return source.read_text("utf-8")
+    return parse_settings(source.read_text("utf-8"), source.name, overrides)
 
 
-def _composed(text: str, name: str, overrides: Sequence[str]) -> Any:
-    """Return the node tree of YAML text after the overrides."""
+def parse_settings(text: str, name: str, overrides: Sequence[str] = ()) -> RunSettings:
+    """Read YAML text; `name` stands in messages. As `read_settings` otherwise."""
     root = _compose(text, name)
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key.strip():
             raise InputError(f"expected --set KEY=VALUE, got {override!r}")
         _put(root, key.strip().split("."), _compose(value, f"--set {override}"), override)
-    return root
-
-
-def _taken(root: Any, name: str) -> Any:
-    """Take a key out of a block; return the node of its value, or None."""
-    if root.id != "mapping":
-        return None
-    found = [value for key, value in root.value if key.value == name]
-    root.value = [pair for pair in root.value if pair[0].value != name]
-    return found[-1] if found else None
+    task = "images"
+    if root.id == "mapping":
+        for key, value in root.value:
+            if key.value == _TASK and value.value not in _TASKS:
+                raise _wrong(value, f"{_TASK} to be one of {', '.join(_TASKS)}")
+            task = value.value if key.value == _TASK else task
+        root.value = [pair for pair in root.value if pair[0].value != _TASK]
+    return _dataclass(_TASKS[task], root)
 
 
 def recipe_file(name: str) -> Path:
@@ -112,14 +82,8 @@ def recipe_file(name: str) -> Path:
 
 
 def _yaml() -> Any:
-    try:
-        import yaml
-    except ImportError as error:
-        raise MissingDependencyError(
-            "expected the package 'pyyaml' for reading a training run, got an ImportError",
-            hint='pip install "nexus-segmentation[train]"',
-        ) from error
-    return yaml
+    install = '"nexus-segmentation[train]"'
+    return optional_module("yaml", "(PyYAML) for reading a training run", install)
 
 
 def _compose(text: str, name: str) -> Any:
@@ -181,9 +145,9 @@ def _wrong(node: Any, expected: str) -> InputError:
 
 def _dataclass(cls: type[_T], node: Any) -> _T:
     """Fill a dataclass from a mapping."""
+    fields = {known.name: known for known in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if node.id != "mapping":
-        raise _wrong(node, f"a block with keys such as {_names(cls)[0]!r}")
-    fields = {one.name: one for one in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        raise _wrong(node, f"a block with keys such as {next(iter(fields))!r}")
     kinds = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     for key, value in node.value:
@@ -193,9 +157,10 @@ def _dataclass(cls: type[_T], node: Any) -> _T:
             raise InputError(f"{_place(key.start_mark)}: expected {key.value!r} once, got it twice")
         values[key.value] = _value(kinds[key.value], value, key.value)
         _at(key.start_mark, check_range, fields[key.value], values[key.value])
-    for name, one in fields.items():
-        required = one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
-        if required and name not in values:
+    missing = dataclasses.MISSING
+    for name, known in fields.items():
+        made = known.default is not missing or known.default_factory is not missing
+        if name not in values and (not made or known.metadata.get("required")):
             raise InputError(f"{_place(node.start_mark)}: expected the key {name!r}, got none")
     return typing.cast(_T, _at(node.start_mark, cls, **values))
 
@@ -209,16 +174,11 @@ def _at(mark: Any, make: Any, *arguments: Any, **named: Any) -> Any:
 
 
 def _unknown_key(key: Any, names: list[str]) -> InputError:
-    near = difflib.get_close_matches(str(key.value), names, n=1)
-    meant = f"; did you mean {near[0]!r}?" if near else ""
+    meant = did_you_mean(key.value, names)
     return InputError(
-        f"{_place(key.start_mark)}: unknown key {key.value!r}{meant}",
+        f"{_place(key.start_mark)}: unknown key {key.value!r}" + (f"; {meant}" if meant else ""),
         hint="expected one of " + ", ".join(names),
     )
-
-
-def _names(cls: Any) -> list[str]:
-    return [one.name for one in dataclasses.fields(cls)]
 
 
 def _value(kind: Any, node: Any, name: str) -> Any:
@@ -227,11 +187,18 @@ def _value(kind: Any, node: Any, name: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         if node.id == "scalar" and node.style is None and node.value.lower() in _NULLS:
             return None
-        return _value(next(one for one in arguments if one is not type(None)), node, name)
+        return _value(next(kind for kind in arguments if kind is not type(None)), node, name)
     if dataclasses.is_dataclass(kind):
         return _dataclass(typing.cast(type, kind), node)
     if origin is tuple:
-        return _tuple(arguments, node, name)
+        if node.id != "sequence":
+            raise _wrong(node, f"a list for {name}")
+        if arguments[-1] is Ellipsis:
+            arguments = (arguments[0],) * len(node.value)
+        if len(node.value) != len(arguments):
+            raise _wrong(node, f"{len(arguments)} values for {name}")
+        items = zip(arguments, node.value, strict=True)
+        return tuple(_value(kind, item, name) for kind, item in items)
     if origin is dict:
         if node.id != "mapping":
             raise _wrong(node, f"a block for {name}")
@@ -250,29 +217,16 @@ def _value(kind: Any, node: Any, name: str) -> Any:
     return _scalar(kind, node, name)
 
 
-def _tuple(arguments: tuple[Any, ...], node: Any, name: str) -> tuple[Any, ...]:
-    if node.id != "sequence":
-        raise _wrong(node, f"a list for {name}")
-    if arguments[-1] is Ellipsis:
-        return tuple(_value(arguments[0], one, name) for one in node.value)
-    if len(node.value) != len(arguments):
-        raise _wrong(node, f"{len(arguments)} values for {name}")
-    return tuple(_value(kind, one, name) for kind, one in zip(arguments, node.value, strict=True))
-
-
 def _scalar(kind: Any, node: Any, name: str) -> Any:
     """Read a number, a word or a truth; a number may not stand in quotes."""
     text = node.value
     if kind is str:
         return text
-    if node.style is None:
-        if kind is bool and text.lower() in _TRUTHS:
-            return _TRUTHS[text.lower()]
-        if kind in (int, float):
-            try:
-                number = kind(text.replace("_", ""))
-            except ValueError as error:
-                raise _wrong(node, f"{_WORDS[kind]} for {name}") from error
-            if number == number and abs(number) != float("inf"):
+    if node.style is None and kind is bool and text.lower() in _TRUTHS:
+        return _TRUTHS[text.lower()]
+    if node.style is None and kind is not bool:
+        with contextlib.suppress(ValueError, OverflowError):
+            number = kind(text.replace("_", ""))
+            if math.isfinite(number):
                 return number
     raise _wrong(node, f"{_WORDS[kind]} for {name}")

@@ -7,6 +7,8 @@ would depend on how a batch is spread over processes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, get_args
 
 from torch import nn
@@ -14,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from nexus.core.errors import InputError
 
-Policy = Literal["decoder", "prompt_and_decoder", "lora", "full"]
+Policy = Literal["decoder", "prompt_and_decoder", "lora", "all_but_encoder", "full"]
 
 _DECODERS = ("mask_decoder", "sam_mask_decoder")
 _PROMPT_ENCODERS = ("prompt_encoder", "sam_prompt_encoder")
@@ -29,8 +31,9 @@ def freeze(model: nn.Module, policy: Policy) -> int:
     Args:
         model: The model, or one that peft or accelerate has wrapped.
         policy: 'decoder' for the mask decoder; 'prompt_and_decoder' for the prompt encoder too;
-            'lora' for the adapters that `nexus.train.lora.add_lora` put in; 'full' for all. But
-            for 'full' the projections of SAM 2's finer maps rest, so that embeddings stay valid.
+            'lora' for the adapters that `nexus.train.lora.add_lora` put in; 'all_but_encoder' for
+            memory as well, and whatever else is not the image encoder; 'full' for all. But for the
+            last two the projections of SAM 2's finer maps rest, so that embeddings stay valid.
 
     Returns:
         The number of values that learn.
@@ -68,15 +71,30 @@ def training_mode(model: nn.Module) -> None:
             module.eval()
 
 
+@contextmanager
+def left_as_found(model: nn.Module) -> Iterator[None]:
+    """After a block, let learn what learnt before it, without gradients and in the mode it had."""
+    training, learnt = model.training, {id(p): p.requires_grad for p in model.parameters()}
+    try:
+        yield
+    finally:
+        model.train(training)
+        for p in model.parameters():
+            p.requires_grad_(learnt.get(id(p), True))  # adapters are new
+            p.grad = None
+
+
 def _learns(name: str, policy: Policy) -> bool:
     """Tell whether the weight of a name learns under a policy."""
     if policy == "full":
         return True
     if policy == "lora":
         return _ADAPTER in name
-    parts = _DECODERS if policy == "decoder" else (*_DECODERS, *_PROMPT_ENCODERS)
     # A wrapper puts its own names before those of the model.
     dotted = f".{name}"
+    if policy == "all_but_encoder":
+        return ".image_encoder." not in dotted
+    parts = _DECODERS if policy == "decoder" else (*_DECODERS, *_PROMPT_ENCODERS)
     return any(f".{part}." in dotted for part in parts) and not any(
         f".{part}." in dotted for part in _ENCODING
     )

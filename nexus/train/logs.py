@@ -15,23 +15,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nexus.core.files import replacing
+import numpy as np
+
+from nexus.core.files import replacing, writing
+from nexus.train.figures import POOLED, Figure
 
 STEPS, MEASURES, CURVE = "steps.csv", "measures.csv", "learning_curve.png"
-STEP_COLUMNS = (
-    "step",
-    "loss",
-    "dice",
-    "bce",
-    "focal",
-    "iou",
-    "keep",
-    "learning_rate",
-    "gradient_norm",
-    "kinds",
-    "seconds",
-)
-MEASURE_COLUMNS = ("step", "measure", "set", "dsc", "objects", "seconds")
+MEASURE_COLUMNS = ("step", "measure", "set", "value", "objects", "seconds")
 
 
 class Logs:
@@ -40,13 +30,16 @@ class Logs:
     Args:
         folder: Where they go.
         after_step: Steps of an earlier run that stay; rows of later ones are dropped.
+        parts: The summands of the loss.
     """
 
-    def __init__(self, folder: Path, after_step: int) -> None:
+    def __init__(self, folder: Path, after_step: int, parts: Sequence[str]) -> None:
         self.folder = folder
+        self._numbers = ("loss", *parts, "learning_rate", "gradient_norm")
+        self._columns = ("step", *self._numbers, "drawn", "seconds")
         folder.mkdir(parents=True, exist_ok=True)
         self._streams = contextlib.ExitStack()
-        self._steps = self._open(STEPS, STEP_COLUMNS, after_step)
+        self._steps = self._open(STEPS, self._columns, after_step)
         self._measures = self._open(MEASURES, MEASURE_COLUMNS, after_step)
         self._board = _tensorboard(folder / "tensorboard", after_step)
         if self._board is not None:
@@ -59,36 +52,55 @@ class Logs:
         self._streams.close()
 
     def step(self, row: Mapping[str, Any]) -> None:
-        """Write down one step, by the names of `STEP_COLUMNS`."""
-        _write(self._steps, STEP_COLUMNS, row)
+        """Write down one step, by the names of the columns.
+
+        They are `step`, `loss` and its parts, `learning_rate`, `gradient_norm`, `drawn` (what was
+        learnt from, by the first process) and `seconds`.
+        """
+        _write(self._steps, self._columns, row)
         if self._board is not None:
-            for name in STEP_COLUMNS[1:-2]:
+            for name in self._numbers:
                 self._board.add_scalar(f"train/{name}", row[name], row["step"])
 
-    def measure(self, row: Mapping[str, Any]) -> None:
-        """Write down one figure on the held-out objects, by the names of `MEASURE_COLUMNS`."""
+    def measure(self, figure: Figure, step: int, elapsed_s: float) -> None:
+        """Write down one figure on what is held out."""
+        shown = (figure.measure, figure.set_title, figure.value, figure.objects)
+        row = dict(zip(MEASURE_COLUMNS, (step, *shown, round(elapsed_s, 3)), strict=True))
         _write(self._measures, MEASURE_COLUMNS, row)
+        # Of few values, and what the best checkpoint is chosen by.
+        os.fsync(self._measures.fileno())
         if self._board is not None:
-            self._board.add_scalar(f"{row['measure']}/{row['set']}", row["dsc"], row["step"])
+            self._board.add_scalar(f"{figure.measure}/{figure.set_title}", figure.value, step)
 
     def _open(self, name: str, columns: Sequence[str], after_step: int) -> Any:
         path = self.folder / name
-        kept = [row for row in read_rows(path) if after_step and int(row["step"]) <= after_step]
-        with replacing(path) as temporary, temporary.open("w", newline="") as stream:
+        kept = [row for row in read_rows(path) if after_step and row["step"] <= after_step]
+        with writing(path) as stream:
             writer = csv.DictWriter(stream, columns)
             writer.writeheader()
             writer.writerows(kept)
         return self._streams.enter_context(path.open("a", newline=""))
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the whole rows of a log; a last one that was cut off is left out."""
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the whole rows of a log, numbers read; a last one that was cut off is left out."""
     if not path.is_file():
         return []
     text = path.read_text("utf-8")
     whole = text[: text.rfind("\n") + 1]
     rows = list(csv.DictReader(io.StringIO(whole)))
-    return [row for row in rows if None not in row.values() and row.get("step", "").isdigit()]
+    return [
+        {name: _number(value) for name, value in row.items()}
+        for row in rows
+        if None not in row.values() and row.get("step", "").isdigit()
+    ]
+
+
+def _number(text: str) -> Any:
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def draw_curve(folder: Path) -> Path | None:
@@ -102,17 +114,17 @@ def draw_curve(folder: Path) -> Path | None:
     figure = Figure(figsize=(10, 4), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    x = [int(row["step"]) for row in steps]
-    loss = [float(row["loss"]) for row in steps]
+    x, loss = [row["step"] for row in steps], [row["loss"] for row in steps]
     left.plot(x, loss, color="0.8", linewidth=0.8, label="each step")
-    left.plot(x, _smooth(loss), color="C0", label="mean of the last 25")
+    smooth = [np.mean(loss[max(0, end - 25) : end]) for end in range(1, len(loss) + 1)]
+    left.plot(x, smooth, color="C0", label="mean of the last 25")
     left.set(xlabel="step", ylabel="loss", title="training loss")
     left.legend()
     for name in dict.fromkeys(row["measure"] for row in measures):
-        mine = [row for row in measures if row["measure"] == name and row["set"] == "all"]
-        points = [(int(row["step"]), float(row["dsc"])) for row in mine]
-        right.plot(*zip(*points, strict=True), marker="o", label=name)
-    right.set(xlabel="step", ylabel="mean DSC", title="held-out objects", ylim=(0, 1))
+        mine = [row for row in measures if row["measure"] == name and row["set"] == POOLED]
+        shown = ([row[column] for row in mine] for column in ("step", "value"))
+        right.plot(*shown, marker="o", label=name)
+    right.set(xlabel="step", ylabel="mean", title="held-out objects", ylim=(0, 1))
     if measures:
         right.legend()
     path = folder / CURVE
@@ -121,21 +133,12 @@ def draw_curve(folder: Path) -> Path | None:
     return path
 
 
-def _smooth(values: list[float], width: int = 25) -> list[float]:
-    """Return the mean of each value and those before it, at most `width` of them."""
-    return [
-        sum(values[max(0, i + 1 - width) : i + 1]) / min(i + 1, width) for i in range(len(values))
-    ]
-
-
 def _write(stream: Any, columns: Sequence[str], row: Mapping[str, Any]) -> None:
     line = io.StringIO()
     csv.DictWriter(line, columns).writerow(row)
     # One write to the system, so that a killed run leaves whole rows.
     stream.write(line.getvalue())
     stream.flush()
-    if columns is MEASURE_COLUMNS:
-        os.fsync(stream.fileno())
 
 
 def _tensorboard(folder: Path, after_step: int) -> Any:

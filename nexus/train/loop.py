@@ -1,17 +1,16 @@
-"""The training loop: plain torch, one process or several.
+"""The trainer: plain torch, one process or several, images or videos.
 
 A run is a folder. It holds the state it can go on from after a kill at any moment, logs, the best
 and the last weights, a picture and a card. Everything random follows from the seed, the step and
 the row, so that a run that is taken up again, and one that is shared by two processes, has the
-losses of the one that was left alone.
+losses of the one that was left alone. What differs between images and videos is their `Task`.
 """
 
 from __future__ import annotations
 
 import copy
-import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,28 +19,33 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nexus.core.errors import InputError
+from nexus.core.errors import InputError, NexusError
 from nexus.core.files import claimed
 from nexus.core.interrupts import uninterrupted
 from nexus.core.progress import Progress
-from nexus.core.types import ImageEmbedding, Prompt
 from nexus.models.cv import load_model
-from nexus.models.forward import decode_alike
 from nexus.models.pretrained import PretrainedModel
 from nexus.train import checkpoints
-from nexus.train.adapt import Adapted
-from nexus.train.card import CardFacts, write_card
+from nexus.train.card import write_card
 from nexus.train.checkpoints import RunState
-from nexus.train.config import TrainingSettings
-from nexus.train.images.evaluation import Figure, chosen_mean, figures_of, measure_image
-from nexus.train.images.plan import Call, Plan
-from nexus.train.images.prepare import Prepared, prepare
-from nexus.train.images.rounds import Decode, rounds_of
-from nexus.train.logs import Logs, draw_curve
+from nexus.train.config import RunSettings, TrainingSettings
+from nexus.train.figures import Figure, chosen_mean, figures_of
+from nexus.train.freezing import freeze, left_as_found, training_mode
+from nexus.train.images.task import ImageTask
+from nexus.train.logs import STEPS, Logs, draw_curve, read_rows
+from nexus.train.lora import add_lora, merge, save_adapter, weights_digest
 from nexus.train.processes import Processes, share_of
 from nexus.train.schedule import Average, decayed_groups, learning_rate
+from nexus.train.sets import Given
+from nexus.train.task import Task
+from nexus.train.video.config import VideoTrainingSettings
+from nexus.train.video.task import VideoTask
+from nexus.train.weights import save_checkpoint
 
-_PARTS = ("dice", "bce", "focal", "iou", "keep")
+_TASKS: Mapping[type[RunSettings], Callable[[Any, PretrainedModel, Given | None], Task]] = {
+    TrainingSettings: ImageTask,
+    VideoTrainingSettings: VideoTask,
+}
 
 
 @dataclass(frozen=True)
@@ -49,57 +53,63 @@ class TrainingResult:
     """What came of a run.
 
     Attributes:
-        folder: Where everything is.
+        folder: Where everything is; None if nothing was written.
         steps: How many were done in all.
         before: Figures of the model as it came.
         best: Figures of the checkpoint kept as best.
         last: Figures of the last one.
         best_step: After how many steps the best one was.
-        files: What was written for people and tools, in the order of the card.
+        files: What this process wrote for people and tools, in the order of the card.
+        log: What each step was like, by the columns of `steps.csv`.
     """
 
-    folder: Path
+    folder: Path | None
     steps: int
     before: list[Figure]
     best: list[Figure]
     last: list[Figure]
     best_step: int
     files: list[Path]
+    log: list[dict[str, Any]]
 
 
 def fine_tune(
-    settings: TrainingSettings,
-    out: str | Path,
+    settings: RunSettings,
+    out: str | Path | None,
     *,
+    data: Given | None = None,
     resume: bool = False,
     model: PretrainedModel | None = None,
     command: str | None = None,
     on_step: Callable[[int, float], None] | None = None,
+    progress: bool = True,
 ) -> TrainingResult:
-    """Fine-tune a model on images.
+    """Fine-tune a model on images or on videos.
 
     Args:
-        settings: The run.
-        out: Its folder.
+        settings: The run: `TrainingSettings` on images, `VideoTrainingSettings` on videos.
+        out: Its folder; None writes nothing.
+        data: Images or videos to learn from, and held-out ones, instead of those of the settings.
         resume: Go on from the state in the folder, if there is one.
         model: Fine-tune this one, in place, instead of what the settings name.
         command: How the run was started, for the card.
         on_step: Called after each step with the steps done and the loss.
+        progress: Show how far it is on stderr.
 
     Raises:
-        NexusError: Another run is writing into the folder.
+        NexusError: Another run is writing into the folder, or the losses are finite no more.
         InputError: The folder holds a run and `resume` is false, or a run with other settings or
-            data; a set cannot be used.
+            data; a set cannot be used; a model that cannot track is to learn from videos.
         WeightsError: The model's weights cannot be fetched or read.
         MissingDependencyError: A package is needed for what the settings ask, and not installed.
     """
-    folder = Path(out)
-    if (folder / checkpoints.STATE).exists() and not resume:
+    folder = None if out is None else Path(out)
+    if folder is not None and (folder / checkpoints.STATE).exists() and not resume:
         raise InputError(
             f"expected a folder without a training run, got {str(folder)!r}",
-            hint="go on with --resume, or choose another folder",
+            hint="go on with --resume (resume=True), or choose another folder",
         )
-    processes = Processes(settings.model.device)
+    processes = Processes(settings.model.device, silent=not progress)
     if model is None:
         model = load_model(
             settings.model.name,
@@ -107,11 +117,16 @@ def fine_tune(
             device=processes.device,
             input_side=settings.model.input_side,
         )
-    # Dropout draws from the global generator; the caller's is left as it was.
-    with claimed(folder) if processes.is_first else nullcontext(), torch.random.fork_rng():
+    model = model.to(processes.device)
+    with (
+        nullcontext() if folder is None or not processes.is_first else claimed(folder),
+        # Dropout draws from the global generator; the caller's is left as it was.
+        torch.random.fork_rng(),
+        left_as_found(model),
+    ):
         torch.manual_seed(settings.seed)
-        run = _Run(settings, folder, model.to(processes.device), processes)
-        return run.run(command, on_step)
+        task = _TASKS[type(settings)](settings, model, data)
+        return _Run(settings, folder, model, task, processes).run(command, on_step)
 
 
 class _Run:
@@ -119,74 +134,73 @@ class _Run:
 
     def __init__(
         self,
-        settings: TrainingSettings,
-        folder: Path,
+        settings: RunSettings,
+        folder: Path | None,
         model: PretrainedModel,
+        task: Task,
         processes: Processes,
     ) -> None:
         self.settings = settings
         self.folder = folder
-        self.processes = processes
-        if settings.prompts.clicks:
-            model.policy = dataclasses.replace(
-                model.policy, box_only=False, candidates=settings.prompts.candidates
-            )
-        self.fingerprint = model.frontend.fingerprint(model.image_encoder)
         self.model = model
-        self.base: PretrainedModel | None = None
-        if settings.loss.keep:
-            # All but the encoder, which is frozen and so is the base's too.
-            shared = {id(model.image_encoder): model.image_encoder}
-            self.base = copy.deepcopy(model, shared).eval()
-        self.adapted = Adapted(model, settings.adapt)
-        self.learning = self.adapted.learning()
+        self.task = task
+        self.processes = processes
+        adapt = settings.adapt
+        if adapt.policy == "lora":
+            add_lora(model, **vars(adapt.lora))
+        freeze(model, adapt.policy)
+        parameters = dict(model.named_parameters())
+        self.learning = {name: p for name, p in parameters.items() if p.requires_grad}
         model.eval()
-        self.data: Prepared = prepare(model, settings, processes)
+        task.prepare(processes)
         recipe = settings.optimizer
         self.optimizer = torch.optim.AdamW(
-            decayed_groups(self.learning.items(), recipe.weight_decay),
+            decayed_groups(self.learning.items(), recipe.weight_decay, recipe.encoder_share),
             lr=recipe.learning_rate,
             betas=recipe.betas,
         )
         self.average = None if recipe.ema is None else Average(self.learning, recipe.ema)
-        self.plan = Plan(
-            self.data.objects,
-            settings.prompts,
-            seed=settings.seed,
-            rows=recipe.rows,
-            accumulation=recipe.accumulation,
-            balance=settings.data.balance,
-        )
-        self.identity = checkpoints.identity_of(settings, self.data.digest, self.fingerprint)
+        # A state of the run does not hold what does not learn.
+        frozen = {name: p for name, p in parameters.items() if name not in self.learning}
+        base = weights_digest(f"{model.variant} {model.policy}", frozen)
+        self.identity = checkpoints.identity_of(settings, task.digest, base)
         self.state = self._taken_up()
+        self.log: list[dict[str, Any]] = []
+
+    @property
+    def written(self) -> Path | None:
+        """The folder, in the process that writes there; None in the others."""
+        return self.folder if self.processes.is_first else None
 
     def run(
         self, command: str | None, on_step: Callable[[int, float], None] | None
     ) -> TrainingResult:
         """Measure, learn, measure, and write everything."""
-        first = self.processes.is_first
-        logs = Logs(self.folder, self.state.step) if first else None
+        folder, state = self.written, self.state
+        logs = None if folder is None else Logs(folder, state.step, self.task.parts)
+        if folder is not None:
+            self.log = read_rows(folder / STEPS)
         with logs or nullcontext():
-            if not self.state.figures:
+            if not state.figures:
                 self._measure(logs)
                 self._save()
-            total = self.settings.optimizer.steps
             with Progress(
-                total,
+                self.settings.optimizer.steps,
                 label="train",
                 unit="steps",
-                done=self.state.step,
+                done=state.step,
                 stream=self.processes.messages,
             ) as progress:
                 while not self._is_over():
                     row = self._step()
+                    self.log.append(row)
                     if logs is not None:
                         logs.step(row)
                     progress.advance()
                     self._keep(logs)
                     if on_step is not None:
-                        on_step(self.state.step, row["loss"])
-            if self.state.step not in self.state.figures:
+                        on_step(state.step, row["loss"])
+            if state.step not in state.figures:
                 self._measure(logs)
             self._save()
         self.processes.wait()
@@ -194,8 +208,8 @@ class _Run:
 
     def _taken_up(self) -> RunState:
         """Return where an earlier run of the folder was, having taken up its weights."""
-        path = self.folder / checkpoints.STATE
-        if not path.exists():
+        path = None if self.folder is None else self.folder / checkpoints.STATE
+        if path is None or not path.exists():
             return RunState()
         state, average = checkpoints.load_state(path, self.identity, self.model, self.optimizer)
         if self.average is not None:
@@ -216,26 +230,30 @@ class _Run:
 
     def _step(self) -> dict[str, Any]:
         """Do one step; return its row of the log."""
-        recipe, state = self.settings.optimizer, self.state
+        recipe, state, processes = self.settings.optimizer, self.state, self.processes
         started = time.perf_counter()
         torch.manual_seed(
-            (self.settings.seed * 1_000_003 + state.step) * self.processes.count
-            + self.processes.index
+            (self.settings.seed * 1_000_003 + state.step) * processes.count + processes.index
         )
         rate = learning_rate(recipe, state.step, self._progress())
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        calls = self.plan.calls(state.step, self.processes.index, self.processes.count)
-        self.adapted.training_mode()
+            group["lr"] = rate * group["share"]
+        calls = self.task.calls(state.step, processes.index, processes.count)
+        training_mode(self.model)
         self.optimizer.zero_grad(set_to_none=True)
-        sums = dict.fromkeys(("loss", *_PARTS), 0.0)
-        for call in calls:
-            self._learn(call, 1 / len(calls), sums)
+        sums = dict.fromkeys(("loss", *self.task.parts), 0.0)
+        drawn = [self._learn(call, 1 / len(calls), sums) for call in calls]
         parameters = list(self.learning.values())
         seconds = time.perf_counter() - started
-        *means, seconds = self.processes.average(parameters, [*sums.values(), seconds])
+        *means, seconds = processes.average(parameters, [*sums.values(), seconds])
         limit = float("inf") if recipe.clip is None else recipe.clip
         norm = float(nn.utils.clip_grad_norm_(parameters, limit))
+        if not norm < float("inf"):
+            raise NexusError(
+                f"expected finite losses, got {means[0]:g} with a gradient of norm {norm:g} at "
+                f"step {state.step + 1}, from {'; '.join(drawn)}",
+                hint="lower learning_rate, or train in float32",
+            )
         self.optimizer.step()
         state.step += 1
         if self.average is not None:
@@ -246,39 +264,29 @@ class _Run:
             **dict(zip(sums, means, strict=True)),
             "learning_rate": rate,
             "gradient_norm": norm,
-            "kinds": "+".join(call.kind for call in calls),
+            "drawn": "; ".join(drawn),
             "seconds": round(state.elapsed_s, 3),
         }
 
-    def _learn(self, call: Call, share: float, sums: dict[str, float]) -> None:
-        """Add the gradients of one decoder call with all its rounds."""
-        settings = self.settings
-        encoder_learns = settings.adapt.encoder_learns
-        device = self.processes.device.type
-        bf16 = settings.optimizer.dtype == "bfloat16"
-        whole: torch.Tensor | None = None
-        with torch.autocast(device, torch.bfloat16, enabled=bf16):
-            embeddings = self.data.embed(call.views)
-            for one in rounds_of(
-                call,
-                _decoder(self.model),
-                embeddings,
-                settings.prompts,
-                settings.loss,
-                self.model.policy.logit_limit,
-                None if self.base is None else _decoder(self.base),
-            ):
-                loss = one.loss * share
-                # Rounds share nothing but the encoder: without it each is let go of at once.
-                if encoder_learns:
+    def _learn(self, call: Any, share: float, sums: dict[str, float]) -> str:
+        """Add the gradients of one call with all its losses; return what the log calls it."""
+        bf16 = self.settings.optimizer.dtype == "bfloat16"
+        whole: Tensor | None = None
+        with torch.autocast(self.processes.device.type, torch.bfloat16, enabled=bf16):
+            drawn, losses = self.task.losses(call)
+            for value, parts in losses:
+                loss = value * share
+                # They share nothing but the encoder: without it each is let go of at once.
+                if self.settings.adapt.encoder_learns:
                     whole = loss if whole is None else whole + loss
                 else:
                     torch.autograd.backward(loss)
                 sums["loss"] += float(loss.detach())
-                for name, value in one.parts.items():
-                    sums[name] += value * share
+                for name, part in parts.items():
+                    sums[name] += part * share
         if whole is not None:
             torch.autograd.backward(whole)
+        return drawn
 
     def _keep(self, logs: Logs | None) -> None:
         """Measure and save, if it is time for that."""
@@ -289,29 +297,17 @@ class _Run:
             self._save()
 
     def _measure(self, logs: Logs | None) -> None:
-        """Measure the held-out objects, and keep the weights if they are the best so far."""
-        settings, state = self.settings.evaluate, self.state
+        """Measure what is held out, and keep the weights if they are the best so far."""
+        state = self.state
         with self._as_measured():
-            mine = [
-                measure_image(self.model, one, settings, self.settings.prompts.candidates)
-                for one in share_of(self.data.held_out, self.processes)
-            ]
-            found = self.processes.gather(mine)
-            figures = figures_of([figure for image in found for figure in image])
+            held_out = share_of(self.task.held_out, self.processes)
+            found = self.processes.gather([self.task.measure(item) for item in held_out])
+            figures = figures_of([figure for of_item in found for figure in of_item])
             state.figures[state.step] = figures
-            self._choose(chosen_mean(figures, settings))
+            self._choose(chosen_mean(figures, self.settings.evaluate))
         if logs is not None:
             for figure in figures:
-                logs.measure(
-                    {
-                        "step": state.step,
-                        "measure": figure.measure,
-                        "set": figure.set_title,
-                        "dsc": figure.dsc,
-                        "objects": figure.objects,
-                        "seconds": round(state.elapsed_s, 3),
-                    }
-                )
+                logs.measure(figure, state.step, state.elapsed_s)
 
     def _choose(self, mean: float | None) -> None:
         """Keep the weights in the model as best, or count towards stopping."""
@@ -322,41 +318,38 @@ class _Run:
             state.stopped = patience is not None and state.waiting >= patience
             return
         state.best, state.best_step, state.waiting = mean, state.step, 0
-        if self.processes.is_first:
-            self._export(self.folder / checkpoints.BEST)
-            self.adapted.save_adapter(self.folder / checkpoints.ADAPTER)
+        if self.written is not None:
+            self._export(self.written / checkpoints.BEST)
+            if self.settings.adapt.policy == "lora":
+                save_adapter(self.model, self.written / checkpoints.ADAPTER)
 
     @contextmanager
     def _as_measured(self) -> Iterator[None]:
         """Let the model have its average and be in eval mode for the length of a block."""
         self.model.eval()
-        if self.average is None:
-            yield
-            return
-        with self.average.in_place(self.learning):
+        with nullcontext() if self.average is None else self.average.in_place(self.learning):
             yield
 
     def _export(self, path: Path) -> None:
-        notes = {"step": self.state.step, "data": self.data.digest, "seed": self.settings.seed}
+        """Write a checkpoint with official names, adapters merged into the weights."""
+        notes = {"step": self.state.step, "data": self.task.digest, "seed": self.settings.seed}
         header = checkpoints.header_of(self.model.variant, self.model.policy, notes)
-        self.adapted.save(path, header)
+        adapted = self.settings.adapt.policy == "lora"
+        save_checkpoint(merge(copy.deepcopy(self.model)) if adapted else self.model, path, header)
 
     def _save(self) -> None:
-        if self.processes.is_first:
+        if self.written is not None:
+            average = None if self.average is None else self.average.weights
+            path = self.written / checkpoints.STATE
             with uninterrupted():
                 checkpoints.save_state(
-                    self.folder / checkpoints.STATE,
-                    self.identity,
-                    self.state,
-                    self.model,
-                    self.optimizer,
-                    None if self.average is None else self.average.weights,
+                    path, self.identity, self.state, self.model, self.optimizer, average
                 )
 
     def _finish(self, command: str | None) -> TrainingResult:
         """Write the last weights, the picture and the card."""
-        state = self.state
-        files = [self.folder / name for name in (checkpoints.BEST, checkpoints.LAST)]
+        state, folder = self.state, self.written
+        files: list[Path] = []
         result = TrainingResult(
             self.folder,
             state.step,
@@ -365,38 +358,22 @@ class _Run:
             state.figures[state.step],
             state.best_step,
             files,
+            self.log,
         )
-        if not self.processes.is_first:
+        if folder is None:
             return result
+        files += [folder / name for name in (checkpoints.BEST, checkpoints.LAST)]
         with self._as_measured():
-            self._export(files[1])
-        picture = draw_curve(self.folder)
+            self._export(files[-1])
+        picture = draw_curve(folder)
         if picture is not None:
             files.append(picture)
-        facts = CardFacts(
-            variant=self.model.variant,
-            steps=state.step,
-            best_step=state.best_step,
-            elapsed_s=state.elapsed_s,
-            learning=sum(parameter.numel() for parameter in self.learning.values()),
-            objects=len(self.data.objects),
-            images=len(self.data.learnt_images),
-            data_digest=self.data.digest,
-            figures=state.figures,
-            device=str(self.processes.device),
-            processes=self.processes.count,
-            command=command,
-        )
-        files += write_card(self.folder, self.settings, facts)
+        facts = {
+            "variant": self.model.variant,
+            "learning": sum(parameter.numel() for parameter in self.learning.values()),
+            "device": str(self.processes.device),
+            "processes": self.processes.count,
+            "command": command,
+        }
+        files += write_card(folder, self.settings, self.task, state, facts)
         return result
-
-
-def _decoder(model: PretrainedModel) -> Decode:
-    """Return how a model answers rows of different images."""
-
-    def decode(
-        images: Sequence[ImageEmbedding], prompts: Sequence[Prompt], several: bool
-    ) -> tuple[Tensor, Tensor]:
-        return decode_alike(model, list(images), list(prompts), several)
-
-    return decode

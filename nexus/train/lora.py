@@ -12,19 +12,16 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
-from nexus.core.errors import (
-    CheckpointError,
-    InputError,
-    MissingDependencyError,
-    WeightsNotFoundError,
-)
-from nexus.core.files import replacing
+from nexus.core.errors import CheckpointError, InputError, WeightsNotFoundError
+from nexus.core.files import replacing, write_text
+from nexus.core.packages import optional_module
 from nexus.models.pretrained import policy_of_file, policy_words
 from nexus.models.promptable import PromptableModel
 
@@ -139,11 +136,8 @@ def save_adapter(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
 
     base = _base(model)
     config = _config_of(base)
-    others = [
-        name
-        for name, weight in base.named_parameters()
-        if weight.requires_grad and ".lora_" not in name
-    ]
+    learning = [name for name, weight in base.named_parameters() if weight.requires_grad]
+    others = [name for name in learning if ".lora_" not in name]
     if others:
         raise InputError(
             f"expected adapters alone to learn, got {len(others)} other weights: {others[0]}",
@@ -163,8 +157,7 @@ def save_adapter(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
     tensors = {_PREFIX + name: t.detach().cpu().contiguous() for name, t in state.items()}
     record = {"format": _RECORD, "model": base.variant, "fingerprint": fingerprint}
     target = Path(folder)
-    with replacing(target / _CONFIG) as temporary:
-        temporary.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", "utf-8")
+    write_text(target / _CONFIG, json.dumps(values, indent=2, sort_keys=True) + "\n")
     with replacing(target / _WEIGHTS) as temporary:
         metadata = {"nexus": json.dumps(record), **policy_words(base.variant, base.policy)}
         save_file(tensors, temporary, metadata=metadata)
@@ -248,15 +241,20 @@ def merge(model: nn.Module) -> PromptableModel:
 
 def base_fingerprint(model: PromptableModel) -> str:
     """Return a digest of all weights of a model (sampled), its adapters left out."""
-    digest = hashlib.sha256(model.variant.encode())
+    return weights_digest(model.variant, model.state_dict())
+
+
+def weights_digest(words: str, weights: Mapping[str, Tensor]) -> str:
+    """Return a digest of words and of weights by name (sampled), adapters left out."""
+    digest = hashlib.sha256(words.encode())
     state = {
         name.replace(".base_layer.", "."): tensor
-        for name, tensor in model.state_dict().items()
+        for name, tensor in weights.items()
         if ".lora_" not in name
     }
     for name in sorted(state):
         flat = state[name].detach().flatten()
-        # Through bfloat16, so that a model keeps its fingerprint in another number format.
+        # Through bfloat16, so that a model keeps its digest in another number format.
         sample = flat[:: max(1, flat.numel() // 8)].to(torch.bfloat16).float().cpu()
         digest.update(name.encode())
         digest.update(sample.numpy().tobytes())
@@ -310,17 +308,8 @@ def _config_of(model: nn.Module) -> Any:
 
 
 # Other fields of peft's configuration name Python modules to import, or need files of their own.
-_FIELDS = (
-    "r",
-    "lora_alpha",
-    "lora_dropout",
-    "bias",
-    "target_modules",
-    "rank_pattern",
-    "alpha_pattern",
-    "use_rslora",
-    "use_dora",
-)
+_FIELDS = {"r", "lora_alpha", "lora_dropout", "bias", "target_modules"}
+_FIELDS |= {"rank_pattern", "alpha_pattern", "use_rslora", "use_dora"}
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -337,7 +326,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     kind = values.get("peft_type") if isinstance(values, dict) else None
     if kind != "LORA":
         raise CheckpointError(f"expected an adapter of type LORA in {str(path)!r}, got {kind!r}")
-    return {name: values[name] for name in _FIELDS if name in values}
+    return {name: value for name, value in values.items() if name in _FIELDS}
 
 
 def _read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -360,11 +349,4 @@ def _read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _peft() -> Any:
-    try:
-        import peft
-    except ImportError as error:
-        raise MissingDependencyError(
-            "expected the package 'peft', got an ImportError",
-            hint="pip install 'nexus-segmentation[train]'",
-        ) from error
-    return peft
+    return optional_module("peft", "for adapters", '"nexus-segmentation[train]"')

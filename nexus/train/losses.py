@@ -16,7 +16,7 @@ unequal numbers of prompts, goes with a list of masks.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -73,18 +73,9 @@ def focal_loss(
     """Return the focal loss, the mean over the pixels of each mask.
 
     A pixel that is mask by a share s has s times the loss of mask and 1 - s times that of
-    background, as the pixels it stands for have together.
-
-    Args:
-        logits: As in `dice_loss`.
-        masks: As in `dice_loss`.
-        valid: As in `dice_loss`.
-        alpha: Weight of mask pixels, that of background being 1 - alpha; None weighs both by 1.
-        gamma: How little what is already right counts; 0 is cross entropy.
-        reduction: As in `dice_loss`.
-
-    Raises:
-        InputError: As in `dice_loss`.
+    background, as the pixels it stands for have together. Mask pixels weigh `alpha`, background
+    1 - alpha, or both 1 where it is None; `gamma` is how little what is already right counts, 0
+    is cross entropy. Other arguments and errors are those of `dice_loss`.
     """
     inside, outside = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
 
@@ -100,14 +91,7 @@ def focal_loss(
 def bce_loss(logits: Maps, masks: Any, *, valid: Any = None, reduction: Reduction = "mean") -> Any:
     """Return the binary cross entropy, the mean over the pixels of each mask.
 
-    Args:
-        logits: As in `dice_loss`.
-        masks: As in `dice_loss`.
-        valid: As in `dice_loss`.
-        reduction: As in `dice_loss`.
-
-    Raises:
-        InputError: As in `dice_loss`.
+    Arguments and errors are those of `dice_loss`.
     """
 
     def each(logits: Tensor, truth: Tensor, weight: Tensor | None) -> Tensor:
@@ -123,27 +107,19 @@ def iou_head_loss(
     """Return the squared error of predicted IoU against that of the masks drawn.
 
     A drawn mask is where logits are above 0; a truth where its share is at least a half. Two
-    empty ones have IoU 1. The gradient reaches the scores alone.
-
-    Args:
-        scores: (...) one for each mask.
-        logits: As in `dice_loss`.
-        masks: As in `dice_loss`.
-        valid: As in `dice_loss`.
-        reduction: As in `dice_loss`.
+    empty ones have IoU 1. The gradient reaches the scores alone, (...) one for each mask. Other
+    arguments are those of `dice_loss`.
 
     Raises:
         InputError: As in `dice_loss`, or scores of another shape than the masks.
     """
     actual = _over_masks(_iou, logits, masks, valid, "none")
-    several = isinstance(actual, list)
-    given: list[Tensor] = list(scores) if several else [cast(Tensor, scores)]
-    actual = actual if several else [actual]
-    have, want = ([tuple(one.shape) for one in group] for group in (given, actual))
+    given, wanted = _listed(scores), _listed(actual)
+    have, want = ([tuple(tensor.shape) for tensor in group] for group in (given, wanted))
     if have != want:
         raise InputError(f"expected one score for each mask, shape {want}, got {have}")
-    losses = [(s.float() - iou).square() for s, iou in zip(given, actual, strict=True)]
-    return _reduced(losses, several, reduction)
+    losses = [(s.float() - iou).square() for s, iou in zip(given, wanted, strict=True)]
+    return _reduced(losses, isinstance(actual, list), reduction)
 
 
 def sam_loss(
@@ -178,16 +154,13 @@ def sam_loss(
     focal = focal_loss(logits, masks, valid=valid, reduction="none")
     dice = dice_loss(logits, masks, valid=valid, reduction="none")
     iou = iou_head_loss(scores, logits, masks, valid=valid, reduction="none")
-    several = isinstance(focal, list)
-    if not several:
-        focal, dice, iou = [focal], [dice], [iou]
     losses = []
-    for one_focal, one_dice, one_iou in zip(focal, dice, iou, strict=True):
-        if one_focal.ndim < 1:
+    for of_focal, of_dice, of_iou in zip(*map(_listed, (focal, dice, iou)), strict=True):
+        if of_focal.ndim < 1:
             raise InputError("expected logits (..., M, h, w) with candidates, got one mask alone")
-        drawn = focal_weight * one_focal + dice_weight * one_dice  # (..., M)
-        losses.append(drawn.amin(-1) + iou_weight * one_iou.mean(-1))
-    return _reduced(losses, several, reduction)
+        drawn = focal_weight * of_focal + dice_weight * of_dice  # (..., M)
+        losses.append(drawn.amin(-1) + iou_weight * of_iou.mean(-1))
+    return _reduced(losses, isinstance(focal, list), reduction)
 
 
 def truths_to_frame(
@@ -281,14 +254,19 @@ def _over_masks(each: _Each, logits: Maps, masks: Any, valid: Any, reduction: st
             f"expected masks and weights for each of {len(logits)} images, "
             f"got {len(masks)} and {len(weights)}"
         )
-    several = zip(logits, masks, weights, strict=True)
-    return _reduced([each(*_aligned(*one)) for one in several], True, reduction)
+    images = zip(logits, masks, weights, strict=True)
+    return _reduced([each(*_aligned(*image)) for image in images], True, reduction)
 
 
-def _reduced(losses: list[Tensor], several: bool, reduction: str) -> Any:
+def _listed(maps: Maps) -> list[Tensor]:
+    """Return those of a batch, or of images one by one, as a list."""
+    return [maps] if isinstance(maps, Tensor) else list(maps)
+
+
+def _reduced(losses: list[Tensor], listed: bool, reduction: str) -> Any:
     """Return the mean over all masks of all images, or the losses as they are."""
     if reduction == "none":
-        return losses if several else losses[0]
+        return losses if listed else losses[0]
     if reduction != "mean":
         raise InputError(f"expected reduction 'mean' or 'none', got {reduction!r}")
     flat = torch.cat([loss.reshape(-1) for loss in losses])

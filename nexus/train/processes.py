@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from nexus.core.device import resolve_device
-from nexus.core.errors import MissingDependencyError
+from nexus.core.packages import optional_module
 
 
 class Processes:
@@ -23,13 +23,14 @@ class Processes:
 
     Args:
         device: Where the model is to be if the process is alone; None takes the best one.
+        silent: Nothing is said of how far the run is.
 
     Raises:
         MissingDependencyError: There are several processes, and accelerate is not installed.
     """
 
-    def __init__(self, device: str | None = None) -> None:
-        self.index, self.count = 0, 1
+    def __init__(self, device: str | None = None, silent: bool = False) -> None:
+        self.index, self.count, self.silent = 0, 1, silent
         self._state: Any = None
         if _has_others():
             # Unasked, accelerate would take each process on a machine without an accelerator for
@@ -44,7 +45,7 @@ class Processes:
     @property
     def messages(self) -> TextIO:
         """Where progress goes: stderr of the first process, nowhere from the others."""
-        return sys.stderr if self.is_first else io.StringIO()
+        return sys.stderr if self.is_first and not self.silent else io.StringIO()
 
     @property
     def is_first(self) -> bool:
@@ -59,22 +60,26 @@ class Processes:
     def average(self, parameters: Sequence[nn.Parameter], numbers: Sequence[float]) -> list[float]:
         """Average the gradients in place, and some numbers, over the processes.
 
-        Which parameters have a gradient must be the same in all processes.
+        A parameter without a gradient here but with one elsewhere counts as one of zeros, as in a
+        batch that only a part of the rows reach it from; one without any is left so.
 
         Returns:
             The averages of `numbers`.
         """
         if self._state is None:
             return list(numbers)
-        gradients = [one.grad for one in parameters if one.grad is not None]
-        extra = torch.tensor(numbers, dtype=torch.float32, device=self.device)
+        reached = [float(p.grad is not None) for p in parameters]
+        extra = torch.tensor([*numbers, *reached], dtype=torch.float32, device=self.device)
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         flat = torch.cat([*(gradient.flatten().float() for gradient in gradients), extra])
         flat = _accelerate().utils.reduce(flat, "mean")
-        start = 0
-        for gradient in gradients:
-            gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
-            start += gradient.numel()
-        return [float(number) for number in flat[start:].tolist()]
+        *parts, extra = flat.split([*(gradient.numel() for gradient in gradients), len(extra)])
+        means: list[float] = extra.tolist()
+        anywhere = means[len(numbers) :]
+        for p, gradient, part, share in zip(parameters, gradients, parts, anywhere, strict=True):
+            if share > 0:
+                p.grad = gradient.copy_(part.view_as(gradient))
+        return means[: len(numbers)]
 
     def gather(self, items: list[Any]) -> list[Any]:
         """Return the items of all processes, those of the first one first."""
@@ -82,11 +87,6 @@ class Processes:
             return items
         gathered: list[Any] = _accelerate().utils.gather_object(items)
         return gathered
-
-    def close(self) -> None:
-        """Part from the others; nothing can be told afterwards."""
-        if self._state is not None:
-            self._state.destroy_process_group()
 
 
 def starts_first() -> bool:
@@ -104,12 +104,5 @@ def share_of(items: Sequence[Any], processes: Processes) -> list[Any]:
 
 
 def _accelerate() -> Any:
-    try:
-        import accelerate
-        import accelerate.utils
-    except ImportError as error:
-        raise MissingDependencyError(
-            "expected the package 'accelerate' for several processes, got an ImportError",
-            hint='pip install "nexus-segmentation[train]"',
-        ) from error
-    return accelerate
+    install = '"nexus-segmentation[train]"'
+    return optional_module("accelerate", "for several processes", install)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -38,17 +38,22 @@ def learning_rate(settings: OptimizerSettings, step: int, progress: float) -> fl
 
 
 def decayed_groups(
-    parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float
-) -> list[dict[str, object]]:
-    """Return AdamW's groups: matrices decay, biases, norms and single tokens do not."""
-    listed = list(parameters)
-    matrices = [p for _, p in listed if p.ndim > 1 and p.shape[0] > 1]
-    others = [p for _, p in listed if not (p.ndim > 1 and p.shape[0] > 1)]
-    groups: list[dict[str, object]] = [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
+    parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float, encoder_share: float = 1.0
+) -> list[dict[str, Any]]:
+    """Return AdamW's groups: matrices decay, biases, norms and single tokens do not.
+
+    `share` of a group is what its learning rate is of the others', `encoder_share` for the image
+    encoder and 1 for the rest.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, p in parameters:
+        share = encoder_share if name.startswith("image_encoder.") else 1.0
+        decay = weight_decay if p.ndim > 1 and p.shape[0] > 1 else 0.0
+        groups.setdefault((decay, share), []).append(p)
+    return [
+        {"params": params, "weight_decay": decay, "share": share}
+        for (decay, share), params in groups.items()
     ]
-    return [group for group in groups if group["params"]]
 
 
 class Average:

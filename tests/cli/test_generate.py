@@ -109,7 +109,7 @@ def test_other_settings_are_an_error_of_usage(tmp_path: Path, loads: list[dict[s
         (["--model", "mobil_sam"], "mobile_sam"),
         (["--set", "points_per_side"], "expected --set NAME=VALUE, got 'points_per_side'"),
         (["--set", "points_per_sides=4"], "points_per_side"),
-        (["--pictures", "move"], "expected pictures to be one of copy, link, none"),
+        (["--pictures", "move"], "expected pictures among copy, link, none"),
     ],
 )
 def test_wrong_usage(

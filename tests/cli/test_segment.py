@@ -179,11 +179,11 @@ def test_options_reach_the_model(
     run(*common, "--model", "sam_vit_b", "--checkpoint", "w.pth", "--device", "cpu", "--single")
     run(*common, "--dtype", "bfloat16", "--multimask", "--max-pixels", 0)
 
-    default = {"device": None, "dtype": None}
+    default = {"checkpoint": None, "device": None, "dtype": None}
     assert [model.load_arguments for model in loaded] == [
-        ("lite_medsam", None, default),
-        ("sam_vit_b", Path("w.pth"), {**default, "device": "cpu"}),
-        ("lite_medsam", None, {**default, "dtype": "bfloat16"}),
+        ("lite_medsam", default),
+        ("sam_vit_b", {**default, "checkpoint": Path("w.pth"), "device": "cpu"}),
+        ("lite_medsam", {**default, "dtype": "bfloat16"}),
     ]
     assert [model.multimask for model in loaded] == [[None], [False], [True]]
     assert [model.encoded[0][3] for model in loaded] == [100_000_000, 100_000_000, 0]

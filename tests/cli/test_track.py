@@ -19,13 +19,13 @@ from typer.testing import CliRunner, Result
 
 import nexus.models.cv
 from nexus.cli.main import app
-from nexus.cli.track_outputs import TrackOutputs
 from nexus.core.errors import NexusWarning
 from nexus.core.types.frame_masks import FrameMasks
 from nexus.data.images.loading import load_image, read_mask
-from nexus.data.tracks.rows import read_track_csv, read_track_jsonl, read_track_png
+from nexus.data.tracks.track_rows import read_track_csv, read_track_jsonl, read_track_png
 from nexus.data.video.opening import open_video
-from nexus.data.video.writer import VideoWriter
+from nexus.data.video.video_writer import VideoWriter
+from nexus.predict.tracking.outputs import TrackOutputs
 from tests.cli import tracking
 from tests.cli.tracking import SquareModel
 from tests.models.tiny_sam2 import TINY_SAM2, tiny_sam2
@@ -95,7 +95,7 @@ def test_a_run_writes_an_overlay_masks_and_tables(
     assert result.stderr.splitlines()[-1].startswith("track: 12 frames in ")
     assert "frames/s" in result.stderr
     assert same(counts(out), range(COUNT))
-    assert sorted(path.name for path in out.iterdir()) == sorted([*names, "track.json"])
+    assert sorted(path.name for path in out.iterdir()) == sorted([".nexus", *names, "track.json"])
     rows = list(read_track_jsonl(out / "tracks.jsonl"))
     assert [row.object_id for row in rows] == [1, 7] * COUNT
     assert rows[10].frame == 5
@@ -273,14 +273,14 @@ def test_a_frame_that_cannot_be_read_ends_the_run(model: SquareModel, tmp_path: 
         ("--box 1:2,3,10,11@12", 2, "expected a frame number in 0..11"),
         ("--point 1:64.5,3", 2, "expected points inside the image"),
         ("--box 1:10,11,2,3", 2, "expected a box with x0 < x1"),
-        ("--box 1:2,3,10,11 --format gif", 2, "expected --format png, jsonl or png,jsonl"),
+        ("--box 1:2,3,10,11 --format gif", 2, "expected formats among png, jsonl, got gif"),
         ("--box 256:2,3,10,11", 2, "expected objects numbered 1 to 255 for png, got 256"),
-        ("--box 1:2,3,10,11 --stop 13", 2, "expected --stop of at most 12"),
-        ("--box 1:2,3,10,11@5 --stop 5", 2, "expected --stop above the first frame to track, 5"),
-        ("--box 1:2,3,10,11 --reverse --stop 0", 2, "expected --stop below the first frame"),
+        ("--box 1:2,3,10,11 --stop 13", 2, "expected stop of at most 12"),
+        ("--box 1:2,3,10,11@5 --stop 5", 2, "expected stop above the first frame to track, 5"),
+        ("--box 1:2,3,10,11 --reverse --stop 0", 2, "expected stop below the first frame"),
         ("--box 1:2,3,10,11 --start 12", 2, "expected a frame number in 0..11"),
         ("--box 1:2,3,10,11 --resume", 2, "expected results to go on with"),
-        ("--box 1:2,3,10,11 --resume --overwrite", 2, "--resume or --overwrite, got both"),
+        ("--box 1:2,3,10,11 --resume --overwrite", 2, "expected resume or overwrite, got both"),
         ("--box 300:2,3,10,11 --mask 1:no.png --format jsonl", 2, "no.png"),
     ],
 )
@@ -337,7 +337,7 @@ def test_earlier_results_are_not_replaced_unasked(
     done = run("--point 1:20,20 --stop 3 --overwrite", clip, "--out", out)
 
     assert refused.exit_code == 2
-    assert "hint: --resume goes on with an interrupted run, --overwrite" in refused.stderr
+    assert "hint: resume goes on with an interrupted run, overwrite" in refused.stderr
     assert same(held, range(COUNT))
     assert done.exit_code == 0
     assert same(counts(out), range(3))
@@ -373,11 +373,14 @@ def test_out_must_be_a_folder(clip: Path) -> None:
     result = run("--point 1:20,20", clip, "--out", clip)
 
     assert result.exit_code == 2
-    assert "expected --out to be a folder" in result.stderr
+    assert "expected the output to be a folder" in result.stderr
 
 
-def interrupted(clip: Path, out: Path, options: list[str], after: int) -> tuple[int, str, str]:
+def interrupted(
+    clip: Path, out: Path, options: list[str], after: int, watched: Path | None = None
+) -> tuple[int, str, str]:
     """Run the command in a process of its own, and press Ctrl-C after so many frames."""
+    masks = (watched or out) / "masks"
     command = [sys.executable, "-W", "error", tracking.__file__, "0.03", "track", str(clip)]
     command += [*options, "--out", str(out)]
     root = str(Path(__file__).parents[2])
@@ -386,7 +389,7 @@ def interrupted(clip: Path, out: Path, options: list[str], after: int) -> tuple[
         env={"PYTHONPATH": root, "PATH": ""},
     ) as process:  # fmt: skip
         while process.poll() is None:
-            if (out / "masks").is_dir() and len(list((out / "masks").glob("0*.png"))) >= after:
+            if masks.is_dir() and len(list(masks.glob("0*.png"))) >= after:
                 process.send_signal(signal.SIGINT)
                 break
             time.sleep(0.005)
@@ -394,6 +397,7 @@ def interrupted(clip: Path, out: Path, options: list[str], after: int) -> tuple[
     return process.returncode, stdout, stderr
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("reverse", [False, True])
 def test_ctrl_c_leaves_whole_files_and_resume_goes_on(reverse: bool, tmp_path: Path) -> None:
     """At a random frame: equal frames in all files, a playable video; then the rest, once each."""
@@ -561,6 +565,90 @@ def test_an_interrupt_before_the_first_frame_leaves_no_video(
 
 
 @pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    """Return a folder of three clips, one of them broken."""
+    (tmp_path / "clips").mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        write_clip(tmp_path / "clips" / name, COUNT)
+    (tmp_path / "clips" / "x.mp4").write_bytes(b"x")
+    return tmp_path / "clips"
+
+
+def test_many_clips_have_a_folder_each(model: SquareModel, clips: Path, tmp_path: Path) -> None:
+    """Paths of the good ones go to stdout, the broken one to stderr, and the exit code is 1."""
+    out = tmp_path / "out"
+    result = run("--box 1:2,3,10,11", clips, "--out", out)
+    named = run("--box 1:2,3,10,11", clips / "a.mp4", clips / "b.mp4", "--out", out / "named")
+
+    assert result.exit_code == 1
+    names = ["overlay.mp4", "masks", "tracks.jsonl", "tracks.csv", "frames.csv"]
+    assert result.stdout.splitlines() == [str(out / clip / name) for clip in "ab" for name in names]
+    assert "x.mp4: expected a video file" in result.stderr
+    assert same(counts(out / "a"), range(COUNT))
+    assert same(counts(out / "b"), range(COUNT))
+    assert named.exit_code == 0, named.output
+    assert same(counts(out / "named" / "b"), range(COUNT))
+
+
+def test_json_of_many_clips_is_one_document(
+    model: SquareModel, clips: Path, tmp_path: Path
+) -> None:
+    """It has what was made of each clip, and which failed and why; so has a run after it."""
+    prompts = tmp_path / "prompts.csv"
+    prompts.write_text("clip,object,frame,x,y\na,1,0,20,20\nb.mp4,2,3,20,20\nx,1,0,9,9\n")
+    command = f"--prompts {prompts} --no-overlay --json"
+    first, second = (run(command, clips, "--out", tmp_path / "out") for _ in range(2))
+    document = json.loads(first.stdout)
+
+    assert [clip["frames"] for clip in document["clips"] if clip] == [COUNT, COUNT - 3]
+    assert document["clips"][0]["model"] == "sam2.1_hiera_tiny"
+    assert document["clips"][1]["prompts"][0]["object"] == 2
+    assert [failure["clip"] for failure in document["failed"]] == ["x.mp4"]
+    assert json.loads(second.stdout) == document
+
+
+def test_prompts_come_from_a_file_or_from_the_command(
+    model: SquareModel, clip: Path, tmp_path: Path
+) -> None:
+    """A file does for one clip too; both at once are refused."""
+    prompts = tmp_path / "prompts.json"
+    prompts.write_text('[{"object": 7, "points": [[20, 20]]}]')
+    done = run(f"--prompts {prompts} --stop 2", clip, "--out", tmp_path / "out")
+    both = run(f"--prompts {prompts} --point 1:2,2", clip, "--out", tmp_path / "both")
+
+    assert done.exit_code == 0, done.output
+    assert next(read_track_csv(tmp_path / "out" / "tracks.csv")).object_id == 7
+    assert both.exit_code == 2
+    assert "expected --prompts, or --box, --point and --mask, got both" in both.stderr
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_ends_processes_and_the_same_command_goes_on(clips: Path, tmp_path: Path) -> None:
+    """In the middle of clips in two processes; then all is as of one run."""
+    (clips / "x.mp4").unlink()
+    options = ["--point", "1:20,20", "--format", "png", "--no-overlay"]
+    out, once = tmp_path / "out", tmp_path / "once"
+    watched = out / "a"
+    code, _, messages = interrupted(clips, out, [*options, "--workers", "2"], 4, watched)
+    begun = counts_of_masks(out)
+    again, stdout, later = interrupted(clips, out, options, 1000)
+    interrupted(clips, once, options, 1000)
+
+    assert code == 130, messages
+    assert messages.endswith("0 of 2 clips are done and kept; the same command goes on with the "
+                             "others\ninterrupted\n")  # fmt: skip
+    assert 0 < begun < 2 * COUNT
+    assert again == 0, later
+    assert str(out / "b" / "masks") in stdout.splitlines()
+    for path in (once / name for name in ("a/masks/00011.png", "b/tracks.csv", "b/frames.csv")):
+        assert (out / path.relative_to(once)).read_bytes() == path.read_bytes()
+
+
+def counts_of_masks(out: Path) -> int:
+    return len(list(out.glob("*/masks/0*.png")))
+
+
+@pytest.fixture
 def swans(shared_data: Path, tmp_path: Path) -> Path:
     """Return a clip of the first frames of a real video, whose rate varies."""
     pictures = sorted((shared_data / "davis16_video" / "blackswan" / "images").glob("*.jpg"))[:10]
@@ -595,6 +683,7 @@ def test_a_real_clip_goes_through_a_real_model(
     assert (first & expected).sum() / (first | expected).sum() > 0.6
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("options", ["", "--reverse"])
 def test_a_real_session_is_resumed_as_if_it_had_not_stopped(
     options: str, swans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -17,7 +17,7 @@ import numpy as np
 
 from nexus.core.types.frame_masks import FrameMasks
 from nexus.core.types.prompt import Prompt
-from nexus.data.video.opening import VideoSource
+from nexus.data.video.source import VideoSource
 
 
 class MovingSquares:

@@ -10,7 +10,7 @@ import torch
 
 from nexus.core.device import resolve_device, resolve_dtype
 from nexus.core.errors import ImageError, InputError
-from nexus.core.files import replacing
+from nexus.core.files import replacing, write_text, writing
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -35,6 +35,17 @@ def test_an_interrupted_write_leaves_the_former_file(tmp_path: Path) -> None:
 
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_text_is_written_whole(tmp_path: Path) -> None:
+    """Text arrives in UTF-8 with its own line ends, or the former file stays."""
+    path = write_text(tmp_path / "new" / "a.txt", "ä\nb\n")
+    with pytest.raises(ZeroDivisionError), writing(path) as stream:
+        stream.write("half")
+        _ = 1 / 0
+
+    assert path.read_bytes() == "ä\nb\n".encode()
+    assert [entry.name for entry in path.parent.iterdir()] == ["a.txt"]
 
 
 def test_errors_survive_a_worker_process() -> None:

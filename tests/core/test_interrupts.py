@@ -8,6 +8,7 @@ import pytest
 from nexus.core.interrupts import uninterrupted
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_block_runs_to_its_end() -> None:
     """Ctrl-C during the block is delivered after it, once."""
     steps = []
@@ -24,6 +25,7 @@ def test_a_block_runs_to_its_end() -> None:
     assert steps == ["after the interrupt"]
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_blocks_nest() -> None:
     """An interrupt in an inner block is delivered after the outermost."""
     steps = []
@@ -48,6 +50,19 @@ def test_the_handler_is_put_back() -> None:
         raise ValueError("of the block")
 
     assert signal.getsignal(signal.SIGINT) is former
+
+
+def test_an_ignored_interrupt_stays_ignored() -> None:
+    """A background job of a shell without job control starts that way, and Ctrl-C passes it by."""
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+        found = signal.getsignal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+    assert found is signal.SIG_IGN
 
 
 def test_other_threads_may_use_it() -> None:

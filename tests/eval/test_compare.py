@@ -141,8 +141,8 @@ def test_folders_and_files_are_read(tmp_path: Path, pair: tuple[np.ndarray, np.n
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"unit": "pixel"}, "expected unit to be one of image, object, group, got 'pixel'"),
-        ({"method": "normal"}, "expected method to be one of percentile, basic, BCa"),
+        ({"unit": "pixel"}, "expected a unit among image, object, group, got 'pixel'"),
+        ({"method": "normal"}, "expected a method among percentile, basic, BCa"),
         ({"confidence": 95}, r"expected confidence in \(0, 1\).*got 95"),
         ({"resamples": 0}, "at least 1 resample, got 0.95 and 0"),
     ],

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from nexus.data.clicks.sampling import centre_click, error_click
-from nexus.data.truth.labelled import Truth, tight_box
+from nexus.data.truth.labelled import Truth
 from nexus.eval.efficiency import Stopwatch
 from nexus.eval.metrics import dice, hausdorff95, normalised_surface_dice
 from nexus.eval.protocols import Scene, box_rows, click_rows, clicks_rows, medical_box_rows
 from nexus.eval.protocols import scene_rows as all_rows
 from nexus.eval.settings import EvaluationSettings
+from nexus.ops.boxes import tight_box
 from nexus.ops.rle import decode_rle
 from tests.eval.scenes import BOXES, SIZE_HW, Draughtsman, picture, plain_iou, truths
 

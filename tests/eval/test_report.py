@@ -8,7 +8,8 @@ import pytest
 
 from nexus.core.errors import InputError
 from nexus.eval.report import read_objects, report_page, write_objects, write_report
-from nexus.eval.run import EvaluationResult, evaluate
+from nexus.eval.run import evaluate
+from nexus.eval.summary import EvaluationResult
 from tests.eval.scenes import Draughtsman, images
 
 

@@ -13,9 +13,11 @@ import pytest
 
 from nexus.core.errors import InputError, NexusError, NexusWarning
 from nexus.data.truth import open_images
+from nexus.data.truth.labelled import LabelledImage
 from nexus.eval.run import evaluate
 from nexus.models.cv import MedSAM
-from tests.eval.scenes import Draughtsman, images, perfect_tracker, video
+from tests.eval.scenes import Draughtsman, images, perfect_tracker, picture, truths, video
+from tests.models.tiny import tiny_sam
 
 
 def test_sets_are_reported_and_pooled() -> None:
@@ -161,7 +163,7 @@ def test_an_interrupted_run_says_what_is_kept(
         evaluate(model, stopped, out=tmp_path, progress=True)
     result = evaluate(model, sources, out=tmp_path)
 
-    assert "2 images are done and kept; the same command goes on" in capsys.readouterr().err
+    assert "2 of 3 images are done and kept; the same command goes on" in capsys.readouterr().err
     assert len(result.rows) == 6
     assert model.encoded == 3
 
@@ -209,6 +211,44 @@ def test_a_mean_that_is_not_there_is_named() -> None:
     for arguments, message in messages:
         with pytest.raises(InputError, match=message):
             result.mean(**arguments)
+
+
+def test_what_workers_cannot_take_is_refused() -> None:
+    """Functions that cannot be sent, and a model whose weights processes cannot share."""
+    local = [LabelledImage("0.png", lambda: picture(), truths), *images(2)[1:]]
+
+    with pytest.raises(InputError, match=r"functions of 'all/0.png' that can be sent to a worker"):
+        evaluate(Draughtsman(), local, workers=2)
+    with pytest.raises(InputError, match="expected a model on the CPU, got one on meta"):
+        evaluate(tiny_sam().to("meta"), local, workers=2)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*could not be used")
+def test_workers_find_the_same(tmp_path: Path) -> None:
+    """With as many threads in each, rows from two processes equal those from this one.
+
+    So do those of a run that is gone on with; failures travel too. With another number of threads
+    rows are alike.
+    """
+    sources, model = images(4, bad=2), tiny_sam()
+    options = {"protocol": ("box", "clicks"), "clicks": 2}
+    one, two, four = (
+        evaluate(model, sources, workers=workers, threads=threads, **options)
+        for workers, threads in ((1, 1), (2, 1), (1, 4))
+    )
+    evaluate(model, sources[:3], out=tmp_path, workers=2, **options)
+    resumed = evaluate(model, sources, out=tmp_path, workers=2, **options)
+    whole = evaluate(model, sources, workers=2, **options)
+
+    assert len(one.rows) == 12
+    assert two.rows == one.rows
+    assert two.failures == one.failures != []
+    assert resumed.rows == whole.rows
+    for metric in ("iou", "score", "boundary_f"):
+        assert [row[metric] for row in four.rows] == pytest.approx(
+            [row[metric] for row in one.rows], abs=0.02
+        )
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from nexus.core.errors import InputError
 from nexus.core.types import FrameMasks
 from nexus.data.images.loading import read_mask
 from nexus.data.truth.labelled import LabelledVideo
-from nexus.eval.vos import SessionTracker, given_masks, label_map, video_rows
+from nexus.eval.vos import VOS_METRICS, SessionTracker, given_masks, label_map, video_rows
 from nexus.ops.rle import decode_rle
 from tests.eval.scenes import SIZE_HW, labels, perfect_tracker, plain_iou, video
 from tests.models.tiny_sam2 import tiny_sam2
@@ -44,6 +44,8 @@ def test_a_still_tracker_loses_what_moves(tmp_path: Path) -> None:
     assert row["j_per_frame"] == pytest.approx(ious)
     assert row["j"] == pytest.approx(np.mean(ious))
     assert row["j_and_f"] == pytest.approx((row["j"] + row["f"]) / 2)
+    assert row["j_recall"] == pytest.approx(np.mean(np.array(ious) > 0.5))
+    assert row["j_decay"] == pytest.approx(np.mean(ious[:2]) - ious[2])
     assert row["worst_frame"] == 3
     assert (decode_rle(row["prediction"]) == (labels(0) == 1)).all()
 
@@ -69,7 +71,7 @@ def test_an_object_that_never_counts_is_not_defined(tmp_path: Path) -> None:
     clip = video(tmp_path, first_frames={1: 0, 2: 3})
     row = video_rows(clip, perfect_tracker(clip))[1]
 
-    assert (row["j"], row["f"], row["j_and_f"]) == (None, None, None)
+    assert {row[name] for name in VOS_METRICS} == {None}
     assert "prediction" not in row
 
 

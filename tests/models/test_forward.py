@@ -54,18 +54,18 @@ def shares(model: nn.Module) -> dict[str, float]:
     return found
 
 
-@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("multimask_output", [False, True])
 def test_numbers_are_those_of_predict(
-    model: PromptableModel, images: list[np.ndarray], several: bool
+    model: PromptableModel, images: list[np.ndarray], multimask_output: bool
 ) -> None:
     """Mixed prompts on two images of unlike size, one mask or all candidates."""
     logits, scores = model(
-        images, [PROMPTS, PROMPTS[::-1]], multimask_output=several, return_scores=True
+        images, [PROMPTS, PROMPTS[::-1]], multimask_output=multimask_output, return_scores=True
     )
 
-    assert logits.shape == (2, 6, 3 if several else 1, 16, 16)
+    assert logits.shape == (2, 6, 3 if multimask_output else 1, 16, 16)
     for index, (image, prompts) in enumerate(zip(images, [PROMPTS, PROMPTS[::-1]], strict=True)):
-        expected = model.predict_batch(model.encode_image(image), prompts, several)
+        expected = model.predict_batch(model.encode_image(image), prompts, multimask_output)
         limit = model.policy.logit_limit or np.inf
         for p, masks in enumerate(expected):
             given = logits[index, p].detach().clamp(-limit, limit).numpy()
@@ -110,8 +110,8 @@ def test_unequal_numbers_give_a_list(images: list[np.ndarray]) -> None:
     model = tiny_sam()
     logits, scores = model(images, [PROMPTS[:2], []], return_scores=True)
 
-    assert [tuple(one.shape) for one in logits] == [(2, 1, 16, 16), (0, 1, 16, 16)]
-    assert [tuple(one.shape) for one in scores] == [(2, 1), (0, 1)]
+    assert [tuple(each.shape) for each in logits] == [(2, 1, 16, 16), (0, 1, 16, 16)]
+    assert [tuple(each.shape) for each in scores] == [(2, 1), (0, 1)]
 
 
 def test_none_gives_candidates_to_lone_points_alone(images: list[np.ndarray]) -> None:
@@ -173,12 +173,12 @@ def test_prompts_alike_share_a_call(model: PromptableModel, images: list[np.ndar
     first, second = model.encode_images(images)
     prompts = [Prompt(box=[5, 5, 40 + i, 40]) for i in range(4)]
     order = [second, first, second, second]
-    logits, scores = decode_alike(model, order, prompts, several=False)
+    logits, scores = decode_alike(model, order, prompts, multimask_output=False)
 
     assert logits.requires_grad
     for row, (embedding, prompt) in enumerate(zip(order, prompts, strict=True)):
-        one, score = decode_alike(model, [embedding], [prompt], several=False)
-        torch.testing.assert_close(logits[row : row + 1], one, atol=1e-5, rtol=1e-4)
+        alone, score = decode_alike(model, [embedding], [prompt], multimask_output=False)
+        torch.testing.assert_close(logits[row : row + 1], alone, atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(scores[row : row + 1], score, atol=1e-5, rtol=1e-4)
 
 
@@ -187,9 +187,11 @@ def test_one_image_is_not_copied(images: list[np.ndarray]) -> None:
     model = tiny_sam()
     embedding = model.encode_image(images[0])
     seen = []
-    decode_maps = model.decode_maps
-    model.decode_maps = lambda maps, *rest: (seen.append(maps[0]), decode_maps(maps, *rest))[1]
-    decode_alike(model, [embedding] * 3, [Prompt([[i, 9]]) for i in (1, 2, 3)], several=True)
+    score = model.score
+    model.score = lambda on, *rest: (seen.append(on.maps[0]), score(on, *rest))[1]
+    decode_alike(
+        model, [embedding] * 3, [Prompt([[i, 9]]) for i in (1, 2, 3)], multimask_output=True
+    )
 
     assert seen[0].shape[0] == 1
     assert seen[0].data_ptr() == embedding.features.data_ptr()
@@ -265,6 +267,6 @@ def test_prompts_that_are_not_alike_are_refused(images: list[np.ndarray]) -> Non
     embedding = model.encode_image(images[0])
 
     with pytest.raises(InputError, match="2 tokens without a mask on 4 x 4 of 64; 3 tokens"):
-        decode_alike(model, [embedding] * 2, [PROMPTS[1], PROMPTS[2]], several=False)
+        decode_alike(model, [embedding] * 2, [PROMPTS[1], PROMPTS[2]], multimask_output=False)
     with pytest.raises(InputError, match="one embedding for each of 1 or more prompts, got 1 and"):
-        decode_alike(model, [embedding], PROMPTS[:2], several=False)
+        decode_alike(model, [embedding], PROMPTS[:2], multimask_output=False)

@@ -13,7 +13,7 @@ import pytest
 
 from nexus.core.errors import UnknownModelError
 from nexus.core.weights.hub import UrlSource, WheelSource
-from nexus.models.registry import CLASS_OF_FAMILY, MODELS, is_hub_id, model_spec
+from nexus.models.registry import FAMILIES, MODELS, is_hub_id, model_spec
 
 _SIZES = ("tiny", "small", "base_plus", "large")
 _NAMES = (
@@ -43,7 +43,7 @@ def test_every_entry_is_complete(name: str) -> None:
     assert len(digest) == {"sha256": 64, "md5": 32}[algorithm]
     assert re.fullmatch(r"\d{4}\.\d{5}", spec.arxiv)
     assert all((spec.licence, spec.paper, spec.description, spec.architecture))
-    assert spec.family in CLASS_OF_FAMILY
+    assert spec.family in FAMILIES
 
 
 def test_addresses_are_encrypted() -> None:

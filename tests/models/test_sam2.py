@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -14,13 +15,20 @@ from PIL import Image
 
 from nexus.core.errors import EmbeddingError, InputError
 from nexus.core.types import ImageEmbedding, Prompt
-from nexus.models.cv.sam2 import NO_OBJECT_LOGIT, SAM2, VARIANTS
+from nexus.models.cv.sam2 import SAM2, VARIANTS
 from nexus.models.frame import prompts_to_frame
-from nexus.models.memory import FrameFeatures, ObjectOutputs, Recall
+from nexus.models.memory import NO_OBJECT_LOGIT, FrameFeatures, ObjectOutputs, Recall
 from tests.models.tiny_sam2 import TINY_SAM2, tiny_sam2
 
 GRID = (4, 4)
 LOW = (16, 16)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _without_gradients() -> Iterator[None]:
+    """The parts of a step neither open nor forbid gradients; nothing is learnt here."""
+    with torch.no_grad():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -254,8 +262,10 @@ def test_the_best_of_three_is_chosen_for_one_point(sam2: SAM2, frame: FrameFeatu
     box = decoded(sam2, frame, features, [Prompt(box=[x, 10, x + 20, 40]) for x in range(5, 60, 4)])
     nothing = sam2.decode_objects(frame, features.expand(4, -1, -1, -1))
 
-    assert len(set(point.chosen.tolist())) > 1
-    assert not box.chosen.any()
+    assert point.decoded.iou_scores.shape == (20, 3)
+    assert len(set(point.decoded.iou_scores.argmax(1).tolist())) > 1
+    assert torch.equal(point.iou_scores, point.decoded.iou_scores.amax(1))
+    assert box.decoded.iou_scores.shape == (len(box.iou_scores), 1)
     assert nothing.low_res_logits.shape == (4, *LOW)
     assert nothing.iou_scores.shape == (4,)
 
@@ -271,7 +281,7 @@ def test_tracking_has_two_padding_points(sam2: SAM2, frame: FrameFeatures) -> No
             features, frame.image_pe, embedded, frame.fine_pixels, True
         )
     ours = sam2.decode_objects(frame, features)
-    chosen = int(ours.chosen)
+    chosen = int(ours.decoded.iou_scores.argmax())
 
     torch.testing.assert_close(ours.low_res_logits[0], expected.low_res_logits[0, chosen])
 

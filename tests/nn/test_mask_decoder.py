@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from nexus.nn.layers import affine_of
-from nexus.nn.mask_decoder import MaskDecoder
+from nexus.nn.mask_decoder import MaskDecoder, asked_for
 from tests.nn.plain_decoder import decode
 
 
@@ -36,11 +36,12 @@ def test_equals_the_plain_form(prompts: int, tokens: int, images: int, dense: in
     decoder, inputs = _decoder(), _inputs(prompts, tokens, images, dense)
     expected_masks, expected_scores = decode(decoder, *inputs)
 
-    for several, wanted in ((True, slice(1, None)), (False, slice(0, 1))):
-        masks, scores = decoder(*inputs, several)
+    decoded = decoder.decode_tokens(*inputs)
 
-        torch.testing.assert_close(masks, expected_masks[:, wanted], rtol=0, atol=1e-12)
-        torch.testing.assert_close(scores, expected_scores[:, wanted], rtol=0, atol=1e-12)
+    torch.testing.assert_close(decoded.iou_scores, expected_scores, rtol=0, atol=1e-12)
+    for multimask_output, first, end in ((True, 1, 4), (False, 0, 1)):
+        masks = decoder.draw(decoded, asked_for(multimask_output))
+        torch.testing.assert_close(masks, expected_masks[:, first:end], rtol=0, atol=1e-12)
 
 
 def test_gradients_equal_those_of_the_plain_form() -> None:
@@ -75,11 +76,11 @@ def test_a_layer_in_place_of_a_linear_one_keeps_its_effect() -> None:
             return self.base(x) + self.extra(x)
 
     decoder, inputs = _decoder(), _inputs(3, 2, 1, 1)
-    before = decoder(*inputs, True)[0]
+    before = decoder.draw(decoder.decode_tokens(*inputs), slice(1, None))
     attention = decoder.transformer.layers[1].cross_attn_image_to_token
     attention.q_proj = Wrapped(attention.q_proj)  # type: ignore[assignment]
 
-    masks = decoder(*inputs, True)[0]
+    masks = decoder.draw(decoder.decode_tokens(*inputs), slice(1, None))
     expected = decode(decoder, *inputs)[0][:, 1:]
 
     torch.testing.assert_close(masks, expected, rtol=0, atol=1e-12)

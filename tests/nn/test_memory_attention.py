@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nexus.nn.memory_attention import MemoryAttention, MemoryTokens, RotaryAttention
-from nexus.nn.position import sine_positions
-from nexus.nn.rope import axial_rotations, rotate
+from nexus.nn.position import axial_rotations, rotate, sine_positions
 
 C, M, GRID = 16, 8, (4, 4)
 L = GRID[0] * GRID[1]

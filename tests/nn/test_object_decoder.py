@@ -50,18 +50,18 @@ def plain_masks(
     return torch.einsum("pmc,pchw->pmhw", weights, upscaled)
 
 
-@pytest.mark.parametrize("several", [False, True])
-def test_it_equals_the_plain_form(decoder: ObjectMaskDecoder, several: bool) -> None:
+@pytest.mark.parametrize("multimask_output", [False, True])
+def test_it_equals_the_plain_form(decoder: ObjectMaskDecoder, multimask_output: bool) -> None:
     """Six prompts, in more than one part: masks, scores, tokens and object scores."""
     features, positions, prompts = inputs(6)
     fine, middle = finer()
     with torch.no_grad():
         ours = decoder.decode_objects(
-            features, positions, prompts, decoder.arrange(fine, middle), several
+            features, positions, prompts, decoder.arrange(fine, middle), multimask_output
         )
         tokens = decoder.decode_tokens(features, positions, *prompts)
         masks = plain_masks(decoder, tokens, fine, middle)
-        wanted = slice(1, None) if several else slice(0, 1)
+        wanted = slice(1, None) if multimask_output else slice(0, 1)
 
         torch.testing.assert_close(ours.low_res_logits, masks[:, wanted], rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(ours.iou_scores, tokens.iou_scores[:, wanted])
@@ -118,12 +118,12 @@ def test_an_unstable_mask_gives_way_to_the_best_candidate(decoder: ObjectMaskDec
     arranged = decoder.arrange(*finer())
     with torch.no_grad():
         single = decoder.decode_objects(features, positions, prompts, arranged, False)
-        several = decoder.decode_objects(features, positions, prompts, arranged, True)
-    each, best = torch.arange(6), several.iou_scores.argmax(-1)
+        candidates = decoder.decode_objects(features, positions, prompts, arranged, True)
+    each, best = torch.arange(6), candidates.iou_scores.argmax(-1)
     unstable, stable = shaky(decoder, 0.5, 1.1), shaky(decoder, 0.0, 0.98)
 
-    torch.testing.assert_close(unstable.low_res_logits[:, 0], several.low_res_logits[each, best])
-    torch.testing.assert_close(unstable.iou_scores[:, 0], several.iou_scores[each, best])
+    torch.testing.assert_close(unstable.low_res_logits[:, 0], candidates.low_res_logits[each, best])
+    torch.testing.assert_close(unstable.iou_scores[:, 0], candidates.iou_scores[each, best])
     torch.testing.assert_close(stable.low_res_logits, single.low_res_logits)
     # Object pointers keep to the token of the single mask.
     torch.testing.assert_close(unstable.tokens, single.tokens)
@@ -145,8 +145,14 @@ def test_stability_is_decided_for_each_object(decoder: ObjectMaskDecoder) -> Non
     assert 0 < kept.all(1).sum() < 6
 
 
-def test_masks_are_not_drawn_without_finer_maps(decoder: ObjectMaskDecoder) -> None:
-    """SAM's way of drawing says what to use instead."""
-    features, positions, prompts = inputs(1)
-    with pytest.raises(TypeError, match="use decode_objects"):
-        decoder(features, positions, *prompts, False)
+def test_chosen_masks_equal_those_of_all(decoder: ObjectMaskDecoder) -> None:
+    """Masks drawn by choice, with finer maps of one image or of each, are those of all."""
+    _, positions, prompts = inputs(3)
+    for images in (1, 3):
+        features, arranged = torch.randn(images, C, *GRID), decoder.arrange(*finer(images))
+        with torch.no_grad():
+            decoded = decoder.decode_tokens(features, positions, *prompts, arranged)
+            every = decoder.draw(decoded, slice(None))
+            chosen = decoder.draw_some(decoded, torch.tensor([2, 0]), torch.tensor([3, 1]))
+
+        torch.testing.assert_close(chosen, every[[2, 0], [3, 1]], rtol=1e-4, atol=1e-4)

@@ -52,6 +52,18 @@ def test_training_keeps_the_branches() -> None:
     assert not torch.equal(before, mixer.conv.bn.running_mean)
 
 
+def test_fixed_statistics_fold_while_weights_learn() -> None:
+    """With its normalisation in eval mode a mixer that learns computes what one at rest does."""
+    mixer = unsettled(TokenMixer(6))
+    x = torch.randn(2, 6, 7, 7)
+    rested = mixer(x)
+    mixer.train()
+    mixer.conv.bn.eval()
+    mixer.conv1.bn.eval()
+
+    torch.testing.assert_close(mixer(x), rested, rtol=0, atol=0)
+
+
 def test_channels_are_weighed_by_their_means() -> None:
     """The hidden width is a quarter in multiples of 8, and the weights multiply the map."""
     layer = unsettled(SqueezeExcite(48))

@@ -14,7 +14,9 @@ from nexus.ops.boxes import (
     box_xywh_to_xyxy,
     box_xyxy_to_xywh,
     clip_boxes,
+    inclusive_box,
     mask_to_box_xyxy,
+    tight_box,
 )
 
 COORDINATES = st.integers(-50, 50).map(float)
@@ -37,6 +39,17 @@ def test_mask_boxes_have_exclusive_edges() -> None:
     mask[2, 5] = True
 
     assert mask_to_box_xyxy(mask).tolist() == [5, 2, 6, 3]
+    assert tight_box(mask) == (5, 2, 6, 3)
+
+
+def test_inclusive_boxes_end_on_the_last_pixel() -> None:
+    """The box of records is a pixel short at the right and bottom; an empty mask has zeros."""
+    mask = np.zeros((4, 6), bool)
+    empty = inclusive_box(mask)
+    mask[2, 3:5] = True
+
+    assert empty == tight_box(mask & False) == (0, 0, 0, 0)
+    assert inclusive_box(mask) == (3, 2, 4, 2)
 
 
 @given(BOX_SETS)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from nexus.core.errors import InputError
-from nexus.ops.components import as_mask, clean_mask, components, fill_holes, remove_small_regions
+from nexus.ops.components import clean_mask, components, fill_holes, remove_small_regions
+from nexus.ops.rle import as_mask
 
 
 def _noise(seed: int, density: float) -> np.ndarray:

@@ -198,7 +198,7 @@ def test_a_large_image_is_drawn_within_bounded_memory() -> None:
         ({"image": GREY * np.nan}, r"in \[0, 1\], got nan to nan"),
         ({"masks": SQUARE.T}, r"shape \(M, 60, 80\), as the image is, got shape \(80, 60\)"),
         ({"masks": [SQUARE, SQUARE.T]}, r"masks of one size, got several"),
-        ({"masks": SQUARE * 1.0}, r"bool, or of 0 and 1, got float64\nhint: logits: masks > 0"),
+        ({"masks": SQUARE * 1.0}, r"bool, or of 0 and 1, got float64\nhint: logits: mask > 0"),
         ({"masks": SQUARE * 3}, r"label map"),
         ({"alpha": 2}, r"alpha in \[0, 1\], got 2"),
         ({"colors": [(1, 2)]}, r"RGB triples of 0 to 255, got \[\(1, 2\)\]"),

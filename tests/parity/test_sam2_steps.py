@@ -166,6 +166,7 @@ def tracked(model: SAM2, frames: list[FrameFeatures], arrays: Any) -> Driver:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("video", _VIDEOS)
+@torch.no_grad()
 def test_the_steps_reproduce_a_recorded_video(shared_parity: Path, video: str) -> None:
     """Two objects forward, a correction, a new object by its mask, forward again and back."""
     recording, side, folder = _VIDEOS[video]

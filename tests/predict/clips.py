@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
 from nexus.models.cv.sam2 import SAM2
@@ -66,7 +64,7 @@ def unpruned(model: SAM2, frames: list[np.ndarray]) -> VideoSession:
 
     def keeping() -> object:
         track = make()
-        track.settings = dataclasses.replace(track.settings, memories=999, pointers=999)
+        track.memories = track.pointers = 999
         return track
 
     session.new_track = keeping

@@ -1,6 +1,7 @@
 """Automatic masks as the papers' code goes about them: everything at full size, one by one.
 
-The oracle of `nexus.predict.automatic`. It knows a model by `encode_image` and `decode` alone.
+The oracle of `nexus.predict.automatic`. It knows a model by `encode_image` and
+`model(images, prompts)` alone.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from nexus.core.types import Prompt
-from nexus.models.frame import logits_to_original, prompts_to_frame
+from nexus.models.frame import logits_to_original
 from nexus.models.promptable import PromptableModel
 from nexus.ops.components import clean_mask
 from nexus.ops.crops import layered_crops, near_crop_edge
@@ -100,12 +101,11 @@ def _of_point(
 
 
 def _decoded(
-    model: PromptableModel, embedding: Any, prompt: Prompt, several: bool
+    model: PromptableModel, embedding: Any, prompt: Prompt, multimask_output: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    gh, gw = embedding.features.shape[-2:]
-    frame = prompts_to_frame([prompt], embedding.geometry, (4 * gh, 4 * gw), model.policy)
-    logits, scores = model.decode(embedding, model.image_positions((gh, gw)), frame, several)
-    return logits[0].detach().float().numpy(), scores[0].detach().float().numpy()
+    with torch.no_grad():
+        logits, scores = model([embedding], [[prompt]], multimask_output, return_scores=True)
+    return logits[0, 0].numpy(), scores[0, 0].numpy()
 
 
 def _suppressed(records: list[dict[str, Any]], key: str, threshold: float) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import nexus.models.cv.sam as sam_module
-from nexus.core.errors import InputError, PromptError, UnknownModelError
+from nexus.core.errors import EmbeddingError, InputError, PromptError, UnknownModelError
 from nexus.core.types import Prompt
 from nexus.predict.batched import BatchedSAM, predict_images
 from tests.models.tiny import TINY, tiny_sam
@@ -30,15 +30,15 @@ _PROMPTS: list[list[Any]] = [
 
 
 @pytest.mark.parametrize("family", [tiny_sam, tiny_sam2])
-@pytest.mark.parametrize("several", [None, True, False])
-def test_equals_predict_batch_on_each_image(family: Any, several: bool | None) -> None:
+@pytest.mark.parametrize("multimask_output", [None, True, False])
+def test_equals_predict_batch_on_each_image(family: Any, multimask_output: bool | None) -> None:
     """Mixed prompts, none for one image: masks, scores and logits in the callers' order."""
     model = family()
-    together = predict_images(model, _IMAGES, _PROMPTS, multimask_output=several)
+    together = predict_images(model, _IMAGES, _PROMPTS, multimask_output=multimask_output)
 
     assert [len(each) for each in together] == [3, 0, 4]
     for image, prompts, ours in zip(_IMAGES, _PROMPTS, together, strict=True):
-        expected = model.predict_batch(model.encode_image(image), prompts, several)
+        expected = model.predict_batch(model.encode_image(image), prompts, multimask_output)
         for masks, one in zip(ours, expected, strict=True):
             assert masks.masks.shape == one.masks.shape
             assert (masks.masks != one.masks).mean() < 2e-3
@@ -47,7 +47,7 @@ def test_equals_predict_batch_on_each_image(family: Any, several: bool | None) -
 
 
 def test_the_images_may_be_encoded_already() -> None:
-    """Embeddings in place of images give the same; no image gives nothing."""
+    """Embeddings in place of images give the same, if they are the model's; no image, nothing."""
     model = tiny_sam()
     embeddings = model.encode_images(_IMAGES)
     given = predict_images(model, [], [[(9, 9)]] * 3, image_embeddings=embeddings)
@@ -55,6 +55,8 @@ def test_the_images_may_be_encoded_already() -> None:
 
     assert all((a[0].masks == b[0].masks).all() for a, b in zip(given, encoded, strict=True))
     assert predict_images(model, [], []) == []
+    with pytest.raises(EmbeddingError, match="other encoder weights"):
+        predict_images(tiny_sam(1), [], [[(9, 9)]] * 3, image_embeddings=embeddings)
 
 
 def test_encoder_and_decoder_are_called_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -557,4 +557,4 @@ def test_videos_are_fine_tuned_with_figures(
     run("fine_tune_video/train", "davis2017", tmp_path / "drawn", *options)
 
     assert "held-out videos 1, mean J 0." in capsys.readouterr().out
-    assert (tmp_path / "out" / "model.safetensors").is_file()
+    assert (tmp_path / "out" / "last.safetensors").is_file()

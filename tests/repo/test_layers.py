@@ -16,8 +16,7 @@ else:
 
 ROOT = Path(__file__).parents[2]
 ALLOWED_UPWARD = {
-    "nexus.models.cv -> nexus.predict.automatic.generator",
-    "nexus.models.tracking -> nexus.predict.video.session",
+    "nexus.models.tracking -> nexus.predict.video",
 }
 
 

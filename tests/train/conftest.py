@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from nexus.data.truth import open_images
 from nexus.models.frame import geometry_of
 from nexus.train.images.sets import (
     TrainingObject,
     gather_objects,
     object_views,
-    split_images,
     views_of,
 )
+from nexus.train.sets import split_sets
 from tests.models.tiny import TINY_POLICY
 from tests.train.tiny_run import draw_set, tiny_settings
 
@@ -23,7 +24,7 @@ def objects(tmp_path: Path) -> list[TrainingObject]:
     """The eight objects of four drawn images, in two views each."""
     draw_set(tmp_path / "shapes")
     settings = tiny_settings(tmp_path)
-    images, _ = split_images(settings.data)
+    images, _ = split_sets(open_images, settings.data)
     ready = []
     for image in images:
         for view in views_of(image, settings.data, settings.augment, 0):

@@ -14,7 +14,7 @@ from nexus.core.errors import CheckpointError, InputError
 from nexus.models.registry import MODELS
 from nexus.train.checkpoints import RunState, header_of, identity_of, load_state, save_state
 from nexus.train.config import CacheSettings, OptimizerSettings
-from nexus.train.images.evaluation import Figure
+from nexus.train.figures import Figure
 from tests.train.tiny_run import tiny_settings
 
 

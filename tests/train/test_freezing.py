@@ -29,6 +29,7 @@ def test_each_policy_trains_what_it_says() -> None:
     assert freeze(sam, "decoder") == size(sam.mask_decoder)
     assert learning(sam) == {"mask_decoder"}
     assert freeze(sam, "full") == size(sam)
+    assert freeze(sam, "all_but_encoder") == size(sam) - size(sam.image_encoder)
     assert freeze(sam, "prompt_and_decoder") == size(sam.mask_decoder, sam.prompt_encoder)
     assert learning(sam) == {"mask_decoder", "prompt_encoder"}
 
@@ -106,5 +107,5 @@ def test_the_mode_comes_back_after_evaluation() -> None:
 
 def test_an_unknown_policy_is_refused() -> None:
     """The message lists those there are."""
-    with pytest.raises(InputError, match="decoder, prompt_and_decoder, lora, full, got 'head'"):
+    with pytest.raises(InputError, match="lora, all_but_encoder, full, got 'head'"):
         freeze(tiny_sam(), "head")

@@ -332,5 +332,5 @@ def test_without_peft_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     """The error says what to install."""
     monkeypatch.setitem(sys.modules, "peft", None)
 
-    with pytest.raises(MissingDependencyError, match=r"'peft', .*\nhint: pip .*\[train\]"):
+    with pytest.raises(MissingDependencyError, match=r"'peft' .*\nhint: pip .*\[train\]"):
         add_lora(tiny_sam())

@@ -24,6 +24,7 @@ def test_alone_it_needs_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
     assert weight.grad.tolist() == [1.0, 2.0]
     assert share_of([1, 2, 3], processes) == processes.gather([1, 2, 3]) == [1, 2, 3]
     assert processes.messages is sys.stderr
+    assert Processes("cpu", silent=True).messages is not sys.stderr
 
 
 def test_on_a_cpu_several_processes_find_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +51,33 @@ def test_on_a_cpu_several_processes_find_each_other(monkeypatch: pytest.MonkeyPa
     assert not starts_first()
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert starts_first()  # a rank without others says nothing
+
+
+def test_a_gradient_that_one_has_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gradient that only others have counts as zeros here; where there is none, none is made."""
+    processes = Processes("cpu")
+    theirs = torch.tensor([5.0, 5.0, 4.0, 4.0, 7.0, 7.0, 1.0, 1.0, 1.0, 0.0])  # numbers, reached
+    reduced: list[torch.Tensor] = []
+
+    class Utils:
+        @staticmethod
+        def reduce(mine: torch.Tensor, how: str) -> torch.Tensor:
+            reduced.append(mine)
+            return (mine + theirs) / 2
+
+    processes._state = object()
+    monkeypatch.setattr(
+        "nexus.train.processes._accelerate", lambda: type("A", (), {"utils": Utils})
+    )
+    both, other, nobody = (nn.Parameter(torch.ones(2)) for _ in range(3))
+    both.grad = torch.tensor([1.0, 3.0])
+    theirs[4:6] = 0  # of `nobody`
+
+    assert processes.average([both, other, nobody], [3.0]) == [2.0]
+    assert both.grad.tolist() == [3.0, 4.0]
+    assert other.grad is not None
+    assert other.grad.tolist() == [2.0, 2.0]
+    assert nobody.grad is None
 
 
 def test_several_need_accelerate(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,17 @@ def test_matrices_decay_alone() -> None:
     assert kept["weight_decay"] == 0.0
 
 
+def test_the_encoder_has_a_rate_of_its_own() -> None:
+    """Its groups have their share of the rate, the others the whole; weights decay as ever."""
+    model = nn.ModuleDict({"image_encoder": nn.Linear(3, 2), "decoder": nn.Linear(3, 2)})
+
+    groups = decayed_groups(model.named_parameters(), 0.1, encoder_share=0.6)
+
+    assert [(g["share"], g["weight_decay"]) for g in groups] == [
+        (0.6, 0.1), (0.6, 0.0), (1.0, 0.1), (1.0, 0.0)
+    ]  # fmt: skip
+
+
 def test_the_average_follows_and_stands_in() -> None:
     """It moves by 1 - decay, faster at first, and is in the model for a block alone."""
     weight = nn.Parameter(torch.zeros(1))

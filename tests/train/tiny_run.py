@@ -1,13 +1,16 @@
-"""A data set of drawn discs and squares, and settings small enough for every test."""
+"""Drawn data, and runs over it small enough for every test: one on images, one on videos."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from nexus.models.pretrained import PretrainedModel
 from nexus.train.config import (
     AdaptSettings,
     AugmentSettings,
@@ -17,9 +20,21 @@ from nexus.train.config import (
     ModelSettings,
     OptimizerSettings,
     PromptSettings,
+    RunSettings,
     SetSettings,
+    SetsSettings,
     TrainingSettings,
 )
+from nexus.train.video.clip_sampling import ClipSettings
+from nexus.train.video.config import (
+    VideoEvaluateSettings,
+    VideoModelSettings,
+    VideoOptimizerSettings,
+    VideoTrainingSettings,
+)
+from tests.models.tiny import tiny_sam
+from tests.models.tiny_sam2 import tiny_sam2
+from tests.train.moving_square import draw_davis
 
 
 def draw_set(folder: Path, images: int = 6, side_px: int = 48) -> Path:
@@ -55,3 +70,72 @@ def tiny_settings(root: Path, **changes: Any) -> TrainingSettings:
         "checkpoint_every": 2,
     }
     return TrainingSettings(**{**blocks, **changes})
+
+
+def tiny_video_settings(root: Path, **changes: Any) -> VideoTrainingSettings:
+    """Return settings over the set `root/drawn`; blocks can be replaced."""
+    drawn = SetSettings("drawn", "davis2017", split="val")
+    blocks: dict[str, Any] = {
+        "data": SetsSettings((drawn,), str(root), held_out=0.34),
+        "optimizer": tiny_rates(VideoOptimizerSettings, steps=4),
+        "model": VideoModelSettings("tiny", device="cpu"),
+        "evaluate": VideoEvaluateSettings(("j",)),
+        "clips": ClipSettings(frames=2, clicks=1, corrected_frames=1),
+        "checkpoint_every": 2,
+    }
+    return VideoTrainingSettings(**{**blocks, **changes})
+
+
+def tiny_rates(kind: type[OptimizerSettings], **changes: Any) -> Any:
+    """Return an optimizer with which tiny models learn in a few steps, of images or of videos."""
+    values = {"learning_rate": 2e-3, "warmup_steps": 2, "rows": 2, "ema": 0.9, "weight_decay": 0.0}
+    return kind(**{**values, **changes})
+
+
+@dataclass(frozen=True)
+class TinyRun:
+    """A kind of run: its data, its settings and its model.
+
+    Attributes:
+        draw: Draw the data below a folder.
+        settings: As `tiny_settings`.
+        optimizer: Class of that block.
+        evaluate: Return that block for one cheap measure, with other values as they are named.
+        model: Make the model; equal seeds give equal weights.
+        measure: The cheap one.
+    """
+
+    draw: Callable[[Path], Any]
+    settings: Callable[..., RunSettings]
+    optimizer: type[OptimizerSettings]
+    evaluate: Callable[..., Any]
+    model: Callable[[], PretrainedModel]
+    measure: str
+
+    def quick(self, root: Path, *, evaluate: Any = None, **rates: Any) -> RunSettings:
+        """Return settings with the cheap measure; `rates` change the optimizer."""
+        return self.settings(
+            root,
+            optimizer=tiny_rates(self.optimizer, **{"steps": 4, **rates}),
+            evaluate=self.evaluate(**(evaluate or {"every": 0})),
+        )
+
+
+RUNS = {
+    "images": TinyRun(
+        lambda root: draw_set(root / "shapes"),
+        tiny_settings,
+        OptimizerSettings,
+        lambda **values: EvaluateSettings(("box",), **values),
+        tiny_sam,
+        "box",
+    ),
+    "video": TinyRun(
+        lambda root: draw_davis(root / "drawn", ("a", "b", "c")),
+        tiny_video_settings,
+        VideoOptimizerSettings,
+        lambda **values: VideoEvaluateSettings(("j",), **values),
+        tiny_sam2,
+        "j",
+    ),
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from dataclasses import dataclass
@@ -71,13 +72,8 @@ class ImageEmbedding:
         """Return a copy on `device`; the same object if it is already there."""
         if self.features.device == self.features.new_empty(0, device=device).device:
             return self
-        return ImageEmbedding(
-            self.features.to(device),
-            self.geometry,
-            self.model,
-            self.fingerprint,
-            tuple(t.to(device) for t in self.high_res_features),
-        )
+        finer = tuple(t.to(device) for t in self.high_res_features)
+        return dataclasses.replace(self, features=self.features.to(device), high_res_features=finer)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write to a safetensors file, whole or not at all; return its path.
@@ -87,17 +83,14 @@ class ImageEmbedding:
         """
         from safetensors.torch import save_file
 
-        tensors = {"features": self.features.detach().cpu().contiguous()}
-        for index, feature in enumerate(self.high_res_features):
-            tensors[f"high_res_features.{index}"] = feature.detach().cpu().contiguous()
+        maps = (self.features, *self.high_res_features)
+        names = _tensor_names(len(maps))
+        tensors = {n: t.detach().cpu().contiguous() for n, t in zip(names, maps, strict=True)}
         header = {
             "format": _EMBEDDING_FORMAT,
             "model": self.model,
             "fingerprint": self.fingerprint,
-            "original_size_hw": self.geometry.original_size_hw,
-            "resized_size_hw": self.geometry.resized_size_hw,
-            "input_side": self.geometry.input_side,
-            "scale_xy": self.geometry.scale_xy,
+            **dataclasses.asdict(self.geometry),
         }
         target = Path(path)
         with replacing(target) as temporary:
@@ -142,20 +135,14 @@ class ImageEmbedding:
                 f"expected a whole safetensors file, got {str(source)!r}: {error}",
                 hint="encode the image again",
             ) from error
-        embedding = cls(
-            features=tensors["features"],
-            geometry=Geometry(
-                original_size_hw=tuple(header["original_size_hw"]),
-                resized_size_hw=tuple(header["resized_size_hw"]),
-                input_side=header["input_side"],
-                scale_xy=tuple(header["scale_xy"]),
-            ),
-            model=header["model"],
-            fingerprint=header["fingerprint"],
-            high_res_features=tuple(
-                tensors[f"high_res_features.{index}"] for index in range(len(tensors) - 1)
-            ),
-        )
+        original, resized, side, scale = (header[f.name] for f in dataclasses.fields(Geometry))
+        geometry = Geometry(tuple(original), tuple(resized), side, tuple(scale))
+        features, *finer = (tensors[name] for name in _tensor_names(len(tensors)))
+        embedding = cls(features, geometry, header["model"], header["fingerprint"], tuple(finer))
         if model is not None:
             model.check_embedding(embedding)
         return embedding
+
+
+def _tensor_names(count: int) -> list[str]:
+    return ["features", *(f"high_res_features.{index}" for index in range(count - 1))]

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nexus.core.types.masks import Masks
+from nexus.core.types.masks import Masks, MaskStack
 
 
 @dataclass(frozen=True, eq=False)
-class FrameMasks:
+class FrameMasks(MaskStack):
     """K objects on one frame, as NumPy arrays on the CPU; `np.asarray` gives the masks.
 
     An object that has no answer on the frame yet has an empty mask, an IoU of 0 and an object
@@ -44,11 +44,6 @@ class FrameMasks:
     def __len__(self) -> int:
         return len(self.object_ids)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        if copy is False and dtype is not None and np.dtype(dtype) != self.masks.dtype:
-            raise ValueError("a mask array cannot change its type without a copy")
-        return np.array(self.masks, dtype=dtype, copy=True if copy else None)
-
     def mask(self, object_id: int) -> NDArray[np.bool_]:
         """Return the (H, W) mask of one object.
 
@@ -57,8 +52,7 @@ class FrameMasks:
         """
         if object_id not in self.object_ids:
             raise KeyError(f"expected an id among {list(self.object_ids)}, got {object_id!r}")
-        mask: NDArray[np.bool_] = self.masks[self.object_ids.index(object_id)]
-        return mask
+        return np.asarray(self.masks[self.object_ids.index(object_id)])
 
     @property
     def logits(self) -> NDArray[np.float32]:
@@ -67,16 +61,8 @@ class FrameMasks:
         import torch.nn.functional as F
 
         low = torch.from_numpy(self.low_res_logits).unsqueeze(1)
-        size = (self.masks.shape[1], self.masks.shape[2])
-        full = F.interpolate(low, size=size, mode="bilinear", align_corners=False)
-        array: NDArray[np.float32] = full.squeeze(1).numpy()
-        return array
-
-    @property
-    def areas(self) -> NDArray[np.int64]:
-        """(K,) pixels in each mask."""
-        areas: NDArray[np.int64] = np.sum(self.masks, axis=(1, 2), dtype=np.int64)
-        return areas
+        full = F.interpolate(low, size=self.masks.shape[1:], mode="bilinear", align_corners=False)
+        return np.asarray(full.squeeze(1))
 
 
 @dataclass(frozen=True, eq=False)

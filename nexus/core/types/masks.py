@@ -9,14 +9,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nexus.core.errors import MissingDependencyError
+from nexus.core.packages import optional_module
+from nexus.ops.boxes import tight_box
+from nexus.ops.rle import encode_rle
 
 if TYPE_CHECKING:
     import supervision
 
 
+class MaskStack:
+    """What both results share: `masks` (N, H, W) bool, which `np.asarray` gives."""
+
+    masks: NDArray[np.bool_]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False and dtype is not None and np.dtype(dtype) != self.masks.dtype:
+            raise ValueError("a mask array cannot change its type without a copy")
+        return np.array(self.masks, dtype=dtype, copy=True if copy else None)
+
+    @property
+    def areas(self) -> NDArray[np.int64]:
+        """(N,) pixels in each mask."""
+        return np.asarray(np.sum(self.masks, axis=(1, 2), dtype=np.int64))
+
+
 @dataclass(frozen=True, eq=False)
-class Masks:
+class Masks(MaskStack):
     """The M mask candidates a model gives for one prompt, as NumPy arrays on the CPU.
 
     `np.asarray(masks)` is the (M, H, W) array; `len`, indexing and iteration go over candidates.
@@ -39,16 +57,10 @@ class Masks:
         return len(self.masks)
 
     def __getitem__(self, index: int) -> NDArray[np.bool_]:
-        mask: NDArray[np.bool_] = self.masks[index]
-        return mask
+        return np.asarray(self.masks[index])
 
     def __iter__(self) -> Iterator[NDArray[np.bool_]]:
         return iter(self.masks)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        if copy is False and dtype is not None and np.dtype(dtype) != self.masks.dtype:
-            raise ValueError("a mask array cannot change its type without a copy")
-        return np.array(self.masks, dtype=dtype, copy=True if copy else None)
 
     @property
     def best_index(self) -> int:
@@ -68,34 +80,18 @@ class Masks:
     @property
     def best_low_res_logits(self) -> NDArray[np.float32]:
         """(h, w) float32: logits of the best candidate, for `Prompt(mask=...)`."""
-        logits: NDArray[np.float32] = self.low_res_logits[self.best_index]
-        return logits
-
-    @property
-    def areas(self) -> NDArray[np.int64]:
-        """(M,) pixels in each mask."""
-        areas: NDArray[np.int64] = np.sum(self.masks, axis=(1, 2), dtype=np.int64)
-        return areas
+        return np.asarray(self.low_res_logits[self.best_index])
 
     @property
     def boxes_xyxy(self) -> NDArray[np.float32]:
         """(M, 4) tight boxes, right and bottom edge exclusive; zeros for an empty mask."""
-        boxes = np.zeros((len(self.masks), 4), np.float32)
-        for index, mask in enumerate(self.masks):
-            columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
-            if len(columns):
-                boxes[index] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-        return boxes
+        return np.array([tight_box(mask) for mask in self.masks], np.float32).reshape(-1, 4)
 
     def to_coco(self, image_id: int = 1, category_id: int = 1) -> list[dict[str, Any]]:
         """Return one COCO annotation per candidate, with compressed RLE that pycocotools reads.
 
-        Args:
-            image_id: Identifier to put in each annotation.
-            category_id: Category to put in each annotation.
+        The identifiers of image and category are put in each annotation.
         """
-        from nexus.ops.rle import encode_rle
-
         return [
             {
                 "id": index + 1,
@@ -118,13 +114,7 @@ class Masks:
         Raises:
             MissingDependencyError: supervision is not installed.
         """
-        try:
-            import supervision
-        except ImportError as error:
-            raise MissingDependencyError(
-                "expected the package 'supervision' for to_supervision(), got an ImportError",
-                hint="pip install supervision",
-            ) from error
+        supervision = optional_module("supervision", "for to_supervision()")
         return supervision.Detections(
             xyxy=self.boxes_xyxy,
             mask=self.masks,

@@ -46,8 +46,6 @@ class Prompt:
         mask: ArrayLike | torch.Tensor | None = None,
     ) -> None:
         point_array = None if points is None else _points(points)
-        if point_array is not None and len(point_array) == 0:
-            point_array = None
         label_array = _labels(labels, None if point_array is None else len(point_array))
         object.__setattr__(self, "points", point_array)
         object.__setattr__(self, "labels", label_array)
@@ -98,35 +96,33 @@ class Prompt:
             raise PromptError(
                 f"expected prompt keys among {', '.join(_PROMPT_KEYS)}, got {', '.join(unknown)}"
             )
-        for one, many in (("point", "points"), ("label", "labels")):
-            if prompt.get(one) is not None and prompt.get(many) is not None:
-                raise PromptError(f"expected '{one}' or '{many}' in a prompt, got both")
-        points, labels = (
-            prompt.get(one) if prompt.get(many) is None else prompt.get(many)
-            for one, many in (("point", "points"), ("label", "labels"))
-        )
+        values = []
+        for singular, plural in (("point", "points"), ("label", "labels")):
+            given = [prompt[key] for key in (singular, plural) if prompt.get(key) is not None]
+            if len(given) == 2:
+                raise PromptError(f"expected '{singular}' or '{plural}' in a prompt, got both")
+            values.append(given[0] if given else None)
+        points, labels = values
         return cls(points, labels, prompt.get("box"), prompt.get("mask"))
 
     def check_within(self, size_hw: tuple[int, int]) -> None:
         """Refuse points outside an image and boxes that do not touch it.
 
-        A box may reach over the edge, as boxes of detectors do; a point may not.
-
-        Args:
-            size_hw: Height and width of the original image.
+        A box may reach over the edge of the original image, as boxes of detectors do; a point may
+        not.
 
         Raises:
             PromptError: A point is outside, or a box has no pixel of the image in it.
         """
         height, width = size_hw
         if self.points is not None:
-            x, y = self.points[:, 0], self.points[:, 1]
+            x, y = self.points.T
             outside = (x < 0) | (x > width) | (y < 0) | (y > height)
             if outside.any():
-                first = self.points[int(np.argmax(outside))].tolist()
+                x0, y0 = self.points[int(np.argmax(outside))]
                 raise PromptError(
                     f"expected points inside the image (0 <= x <= {width}, 0 <= y <= {height}), "
-                    f"got ({first[0]:g}, {first[1]:g})",
+                    f"got ({x0:g}, {y0:g})",
                     hint="points are (x, y) in pixels of the original image, not (row, column)",
                 )
         if self.box is not None:
@@ -155,12 +151,12 @@ def _floats(value: Any, what: str) -> NDArray[np.float32]:
     return array
 
 
-def _points(points: ArrayLike) -> NDArray[np.float32]:
+def _points(points: ArrayLike) -> NDArray[np.float32] | None:
     array = _floats(points, "points")
+    if array.size == 0:
+        return None
     if array.shape == (2,):
         array = array[None]
-    if array.size == 0:
-        return array.reshape(0, 2)
     if array.ndim != 2 or array.shape[1] != 2:
         raise PromptError(
             f"expected points of shape (N, 2), XY in pixels, got shape {array.shape}",

@@ -9,8 +9,8 @@ import pickletools
 import re
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -26,6 +26,9 @@ _TENSOR_PART = re.compile(
     r"collections\.OrderedDict|torch\.(Size|device|\w+Storage)|torch\._utils\._rebuild_\w+"
 )
 _SHOWN = 4
+# torch answers a file that is cut off or of another kind with any of these.
+_TORN: tuple[type[Exception], ...] = (RuntimeError, EOFError, OSError, ValueError, LookupError)
+_TORN += (TypeError, AttributeError, AssertionError, struct.error)
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
@@ -51,9 +54,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     with source.open("rb") as file:
         head = file.read(512)
     _refuse_stand_ins(source, head)
-    if head[8:9] == b"{" and head[:1] != b"{":
-        return _named_tensors(_read_safetensors(source), source)
-    return _named_tensors(_read_torch(source, head), source)
+    content = _read_safetensors(source) if _is_safetensors(head) else _read_torch(source, head)
+    return _named_tensors(content, source)
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -67,7 +69,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     source = Path(path)
     with source.open("rb") as file:
         head = file.read(9)
-    if head[8:9] != b"{" or head[:1] == b"{":
+    if not _is_safetensors(head):
         return {}
     try:
         with safe_open(source, framework="numpy") as opened:
@@ -104,14 +106,9 @@ def load_strict(
         if name in state and state[name].shape != wanted[name].shape
     ]
     if missing or unexpected or reshaped:
+        wrong = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
         found = "; ".join(
-            f"{len(names)} {label}: {_some(names)}"
-            for label, names in (
-                ("missing", missing),
-                ("unexpected", unexpected),
-                ("of another shape", reshaped),
-            )
-            if names
+            f"{len(names)} {label}: {_some(names)}" for label, names in wrong.items() if names
         )
         raise CheckpointError(
             f"expected the {len(wanted)} tensors of {what}, got {len(state)} in {source}; {found}",
@@ -144,6 +141,10 @@ def _refuse_stand_ins(source: Path, head: bytes) -> None:
         )
 
 
+def _is_safetensors(head: bytes) -> bool:
+    return head[8:9] == b"{" and head[:1] != b"{"
+
+
 def _read_safetensors(source: Path) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -163,83 +164,57 @@ def _read_torch(source: Path, head: bytes) -> Any:
             f"expected plain tensors, got a TorchScript archive, which is code: {source}",
             hint="ask whoever made it for the state dict of the model",
         )
-    if not is_zip and not _is_legacy(source):
+    # Before version 1.6 torch.save began a file with a pickle of a number.
+    if not is_zip and _LEGACY_MAGIC not in [number for _, number in _instructions(source, 1)]:
         raise _with_code_or_damaged(source, _named_globals(source, 1))
     try:
         return torch.load(source, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         names = _unsafe_globals_of_zip(source) if is_zip else _named_globals(source, 4)
         raise _with_code_or_damaged(source, names) from error
-    # torch answers a file that is cut off or of another kind with any of these.
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        AssertionError,
-        struct.error,
-    ) as error:
+    except _TORN as error:
         raise _damaged(source) from error
 
 
 def _is_torchscript(source: Path) -> bool:
-    try:
-        with zipfile.ZipFile(source) as archive:
-            return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except zipfile.BadZipFile:
-        return False
+    with suppress(zipfile.BadZipFile), zipfile.ZipFile(source) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    return False
 
 
-@contextmanager
-def _mapped(source: Path) -> Iterator[IO[bytes]]:
-    """Open a file such that a pickle's claim of gigabytes to come reserves no memory for them."""
+def _instructions(source: Path, pickles: int) -> Iterator[tuple[str, Any]]:
+    """Yield the steps of the first pickles of a file, none of them run, as far as it is whole."""
     with (
         source.open("rb") as file,
+        # Mapped, so that a claim of gigabytes to come reserves no memory for them.
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        suppress(ValueError, UnicodeError),
     ):
-        yield cast("IO[bytes]", content)
-
-
-def _is_legacy(source: Path) -> bool:
-    """Return whether a file starts with the number that torch.save wrote before version 1.6."""
-    with _mapped(source) as content:
-        try:
-            numbers = [argument for _, argument, _ in pickletools.genops(content)]
-        except (ValueError, UnicodeError):
-            return False
-    return _LEGACY_MAGIC in numbers
+        for _ in range(pickles):
+            for opcode, argument, _ in pickletools.genops(cast("IO[bytes]", content)):
+                yield opcode.name, argument
 
 
 def _unsafe_globals_of_zip(source: Path) -> list[str]:
     from torch.serialization import get_unsafe_globals_in_checkpoint
 
-    try:
+    # If its pickle is damaged as well, what it would ask for cannot be told.
+    with suppress(pickle.UnpicklingError, *_TORN):
         return sorted(get_unsafe_globals_in_checkpoint(source))
-    # Its pickle is damaged as well, so what it would ask for cannot be told.
-    except (pickle.UnpicklingError, RuntimeError, ValueError, LookupError, EOFError, struct.error):
-        return []
+    return []
 
 
 def _named_globals(source: Path, pickles: int) -> list[str]:
     """Return what the first pickles of a file name, without running them, save tensor parts."""
     names: set[str] = set()
     strings: list[str] = []
-    with _mapped(source) as content:
-        try:
-            for _ in range(pickles):
-                for opcode, argument, _ in pickletools.genops(content):
-                    if opcode.name in ("GLOBAL", "INST"):
-                        names.add(str(argument).replace(" ", "."))
-                    elif opcode.name == "STACK_GLOBAL":
-                        names.add(".".join(strings[-2:]))
-                    elif isinstance(argument, str):
-                        strings.append(argument)
-        # A file that is cut off, or no pickle at all, still names what it asked for up to there.
-        except (ValueError, UnicodeError):
-            pass
+    for step, argument in _instructions(source, pickles):
+        if step in ("GLOBAL", "INST"):
+            names.add(str(argument).replace(" ", "."))
+        elif step == "STACK_GLOBAL":
+            names.add(".".join(strings[-2:]))
+        elif isinstance(argument, str):
+            strings.append(argument)
     return sorted(name for name in names if not _TENSOR_PART.fullmatch(name))
 
 
@@ -247,20 +222,21 @@ def _named_tensors(content: Any, source: Path) -> dict[str, torch.Tensor]:
     import torch
 
     if isinstance(content, Mapping):
-        for key in _WRAPPERS:
-            if isinstance(content.get(key), Mapping):
-                content = content[key]
-                break
+        wrapped = (content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping))
+        content = next(wrapped, content)
     if not isinstance(content, Mapping) or not content:
         size = " without entries" if isinstance(content, Mapping) else ""
         raise CheckpointError(
             f"expected tensors by name in {source}, got a {type(content).__name__}{size}"
         )
-    wrong = [key for key, value in content.items() if not isinstance(value, torch.Tensor)]
-    wrong += [key for key in content if not isinstance(key, str) and key not in wrong]
+    wrong = [
+        str(name)
+        for name, value in content.items()
+        if not isinstance(value, torch.Tensor) or not isinstance(name, str)
+    ]
     if wrong:
         raise CheckpointError(
-            f"expected tensors by name in {source}, got other entries: {_some(map(str, wrong))}",
+            f"expected tensors by name in {source}, got other entries: {_some(wrong)}",
             hint=f"weights are looked for at the top and below {', '.join(_WRAPPERS)}",
         )
     state: dict[str, torch.Tensor] = dict(content)
@@ -291,7 +267,6 @@ def _damaged(source: Path) -> CheckpointError:
     )
 
 
-def _some(names: Any) -> str:
-    listed = list(names)
-    more = f", and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
-    return ", ".join(listed[:_SHOWN]) + more
+def _some(names: Sequence[str]) -> str:
+    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

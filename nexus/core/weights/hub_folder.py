@@ -14,9 +14,7 @@ WEIGHT_NAMES = ("model.safetensors", "pytorch_model.bin")
 def fetch_hub_folder(repo_id: str, revision: str | None = None) -> Path:
     """Return the cached folder of one commit of a repository, fetching what is not there yet.
 
-    Args:
-        repo_id: 'owner/name'.
-        revision: Branch, tag or commit; None is the default branch.
+    Which repository and revision is told as in `HubSource`.
 
     Raises:
         WeightsNotFoundError: Not in the cache, and the machine is told to be offline.
@@ -24,15 +22,11 @@ def fetch_hub_folder(repo_id: str, revision: str | None = None) -> Path:
     """
     config = _get(HubSource(repo_id, "config.json", revision))
     # The folder is named by its commit, which the weights must be of too.
-    commit = config.parent.name
-    for name in WEIGHT_NAMES:
-        try:
-            _get(HubSource(repo_id, name, commit))
-        except (DownloadError, WeightsNotFoundError):
-            if name == WEIGHT_NAMES[-1]:
-                raise
-        else:
-            break
+    first, second = (HubSource(repo_id, name, config.parent.name) for name in WEIGHT_NAMES)
+    try:
+        _get(first)
+    except (DownloadError, WeightsNotFoundError):
+        _get(second)
     return config.parent
 
 

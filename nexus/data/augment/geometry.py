@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from nexus.core.errors import InputError
+from nexus.ops.boxes import tight_box
 
 Matrix: TypeAlias = "NDArray[np.float64]"
 
@@ -42,13 +43,15 @@ class Warp:
     size_hw: tuple[int, int]
 
     def __post_init__(self) -> None:
-        matrix = np.asarray(self.matrix, np.float64)
+        matrix, wanted = np.asarray(self.matrix, np.float64), None
         if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
-            raise InputError(f"expected a finite matrix of shape (3, 3), got {matrix.tolist()}")
-        if matrix[2].tolist() != [0.0, 0.0, 1.0]:
-            raise InputError(f"expected a matrix whose last row is 0, 0, 1, got {matrix.tolist()}")
-        if abs(np.linalg.det(matrix)) < _SMALLEST_SCALE**2:
-            raise InputError(f"expected a matrix that can be undone, got {matrix.tolist()}")
+            wanted = "a finite matrix of shape (3, 3)"
+        elif matrix[2].tolist() != [0.0, 0.0, 1.0]:
+            wanted = "a matrix whose last row is 0, 0, 1"
+        elif abs(np.linalg.det(matrix)) < _SMALLEST_SCALE**2:
+            wanted = "a matrix that can be undone"
+        if wanted:
+            raise InputError(f"expected {wanted}, got {matrix.tolist()}")
         if min(self.size_hw) < 1:
             raise InputError(f"expected an output of at least 1 x 1 pixels, got {self.size_hw}")
         object.__setattr__(self, "matrix", matrix)
@@ -68,20 +71,17 @@ class Warp:
 
     def points(self, points_xy: ArrayLike) -> NDArray[np.float64]:
         """Move points (N, 2) that are on pixels; those that leave the output are kept."""
-        points = np.asarray(points_xy, np.float64).reshape(-1, 2)
-        moved: NDArray[np.float64] = _moved(points + 0.5, self.matrix) - 0.5
-        return moved
+        return self._moved(np.asarray(points_xy, np.float64).reshape(-1, 2) + 0.5) - 0.5
 
     def box(self, box_xyxy: ArrayLike) -> NDArray[np.float64]:
         """Return (4,) x0, y0, x1, y1 around the corners of a box, clipped to the output.
 
         A box that leaves the output collapses to no area.
         """
-        moved = _moved(_corners(np.asarray(box_xyxy, np.float64)), self.matrix)
-        height, width = self.size_hw
-        low, high = moved.min(0), moved.max(0)
-        limits = np.array([width, height, width, height], np.float64)
-        return np.asarray(np.clip(np.concatenate([low, high]), 0.0, limits), np.float64)
+        x0, y0, x1, y1 = np.asarray(box_xyxy, np.float64)
+        moved = self._moved(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]))
+        edges = np.concatenate([moved.min(0), moved.max(0)])
+        return np.asarray(np.clip(edges, 0.0, np.tile(self.size_hw[::-1], 2)), np.float64)
 
     def image(self, image: NDArray[np.generic]) -> NDArray[np.generic]:
         """Move an image (H, W, 3) by bilinear interpolation; what was not in it is its mean colour.
@@ -112,11 +112,11 @@ class Warp:
         if not self.changes((mask.shape[0], mask.shape[1])):
             return mask
         moved = np.zeros(self.size_hw, np.bool_)
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        if not len(rows):
+        left, top, right, bottom = tight_box(mask)
+        if right == left:
             return moved
         # Interpolation carries a mask up to half a source pixel past its last one.
-        reach = self.box((columns[0] - 1, rows[0] - 1, columns[-1] + 2, rows[-1] + 2))
+        reach = self.box((left - 1, top - 1, right + 1, bottom + 1))
         x0, y0 = (math.floor(edge) for edge in reach[:2])
         x1, y1 = (math.ceil(edge) for edge in reach[2:])
         if x1 <= x0 or y1 <= y0:
@@ -125,6 +125,9 @@ class Warp:
         source = Image.fromarray(mask.astype(np.uint8) * np.uint8(255))
         moved[y0:y1, x0:x1] = np.asarray(part._resampled(source, 0)) >= _INSIDE
         return moved
+
+    def _moved(self, edges_xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(edges_xy @ self.matrix[:2, :2].T + self.matrix[:2, 2], np.float64)
 
     def _resampled(self, picture: Image.Image, fill: float | tuple[int, ...]) -> Image.Image:
         """Draw a picture in the output; Pillow asks where each pixel's middle comes from."""
@@ -165,13 +168,3 @@ def rotation(degrees: float) -> Matrix:
 def zoom(factor: float) -> Matrix:
     """Return the matrix that makes everything larger by a factor, away from 0."""
     return np.diag([factor, factor, 1.0])
-
-
-def _corners(box_xyxy: ArrayLike) -> NDArray[np.float64]:
-    x0, y0, x1, y1 = np.asarray(box_xyxy, np.float64)
-    return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
-
-
-def _moved(points_xy: NDArray[np.float64], matrix: Matrix) -> NDArray[np.float64]:
-    moved: NDArray[np.float64] = points_xy @ matrix[:2, :2].T + matrix[:2, 2]
-    return moved

@@ -19,6 +19,8 @@ from nexus.core.errors import InputError
 from nexus.ops.boxes import mask_to_box_xyxy
 
 Box: TypeAlias = "tuple[float, float, float, float]"
+_NEAR_SPREAD = 0.4  # of the logarithm of a near box's sides
+_NEAR_LEAST_PX = 2.0  # half a side
 
 
 @dataclass(frozen=True)
@@ -42,17 +44,11 @@ def centre_click(mask: NDArray[np.bool_]) -> Click:
     What lies outside the image counts as background. Of several such pixels the first is taken,
     row by row.
 
-    Args:
-        mask: Bool (H, W).
-
     Raises:
-        InputError: Another shape or type, or an empty mask.
+        InputError: No bool (H, W), or an empty mask.
     """
-    check_mask(mask)
-    deepest = _deepest(mask)
-    if deepest is None:
-        raise no_object()
-    return Click(float(deepest.x), float(deepest.y), 1)
+    check_object(mask)
+    return Click(*_deepest(mask)[1:], 1)
 
 
 def error_click(
@@ -84,30 +80,19 @@ def error_click(
     missing, excess = _errors(mask, predicted, ignored)
     taken = [(round(click.y), round(click.x)) for click in clicked]
     more, less = _deepest(missing, taken), _deepest(excess, taken)
-    if more is None and less is None:
-        return None
-    if less is None or (more is not None and more.distance > less.distance):
-        label, deepest = 1, more
-    else:
-        label, deepest = 0, less
-    return None if deepest is None else Click(float(deepest.x), float(deepest.y), label)
+    label = int(more[0] > less[0])
+    distance, x, y = more if label else less
+    return Click(x, y, label) if distance else None
 
 
 def random_click(mask: NDArray[np.bool_], rng: np.random.Generator, *, label: int = 1) -> Click:
     """Click a pixel of a mask, each as likely as any other.
 
-    Args:
-        mask: Bool (H, W).
-        rng: The source of chance.
-        label: The label of the click.
-
     Raises:
-        InputError: Another shape or type, or an empty mask.
+        InputError: No bool (H, W), or an empty mask.
     """
-    check_mask(mask)
+    check_object(mask)
     places = np.flatnonzero(mask)
-    if not len(places):
-        raise no_object()
     row, column = divmod(int(places[rng.integers(len(places))]), mask.shape[1])
     return Click(float(column), float(row), label)
 
@@ -118,21 +103,7 @@ def random_error_click(
     rng: np.random.Generator,
     ignored: NDArray[np.bool_] | None = None,
 ) -> Click | None:
-    """Click a pixel that is wrong, each as likely as any other.
-
-    Args:
-        mask: The object, bool (H, W).
-        predicted: What was predicted, bool (H, W).
-        rng: The source of chance.
-        ignored: Pixels that count for nothing, bool (H, W).
-
-    Returns:
-        A click with label 1 on what is missing, or with label 0 on what is too much; None where
-        nothing is wrong.
-
-    Raises:
-        InputError: Another type, or shapes that differ.
-    """
+    """Click a pixel that is wrong, each as likely as any other; otherwise as `error_click`."""
     missing, excess = _errors(mask, predicted, ignored)
     wrong = missing | excess
     if not wrong.any():
@@ -164,7 +135,11 @@ def jittered_box(
     Raises:
         InputError: A box without area or outside the image, or noise below 0.
     """
-    check_noise(share, limit_px)
+    if share < 0 or limit_px < 0:
+        raise InputError(
+            f"expected noise of 0 or more for a box, got a share of {share} and at most "
+            f"{limit_px} px"
+        )
     box = np.asarray(box_xyxy, np.float64)
     height, width = size_hw
     if box.shape != (4,) or not (
@@ -176,34 +151,60 @@ def jittered_box(
         )
     sides = np.tile(box[2:] - box[:2], 2)
     moved = box + np.clip(rng.normal(0.0, 1.0, 4) * share * sides, -limit_px, limit_px)
-    (x0, x1), (y0, y1) = _span(moved[0], moved[2], width), _span(moved[1], moved[3], height)
+    (x0, x1), (y0, y1) = _span(moved[::2], width), _span(moved[1::2], height)
     return x0, y0, x1, y1
 
 
-@dataclass(frozen=True)
-class _Deepest:
-    """The pixel of a region furthest from what is outside it, and how far that is in pixels."""
+def near_box(box_xyxy: ArrayLike, size_hw: tuple[int, int], rng: np.random.Generator) -> Box:
+    """Draw a box with its middle in a given one, of about its size; otherwise as `jittered_box`."""
+    x0, y0, x1, y1 = np.asarray(box_xyxy, np.float64).tolist()
+    x, y = rng.uniform(x0, x1), rng.uniform(y0, y1)
+    halves = np.exp(rng.normal(0, _NEAR_SPREAD, 2)) * ((x1 - x0) / 2, (y1 - y0) / 2)
+    half_w, half_h = np.maximum(halves, _NEAR_LEAST_PX).tolist()
+    height, width = size_hw
+    left, top = max(0.0, x - half_w), max(0.0, y - half_h)
+    return left, top, min(float(width), x + half_w), min(float(height), y + half_h)
 
-    x: int
-    y: int
-    distance: float
+
+def depth_map(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return how deep each pixel of a bool (H, W) mask lies: 255 where deepest, 0 outside alone.
+
+    Raises:
+        InputError: Another shape or type, or an empty mask.
+    """
+    check_object(mask)
+    rows, columns, distances = _distances(mask)
+    depth = np.zeros(mask.shape, np.uint8)
+    # Divided first: the deepest pixel is 255 exactly, and no rounding takes it past that.
+    depth[rows, columns] = np.ceil(distances / distances.max() * 255)
+    return depth
 
 
-def _deepest(region: NDArray[np.bool_], taken: Sequence[tuple[int, int]] = ()) -> _Deepest | None:
-    """Return the deepest pixel of a region, `taken` (row, column) ones apart; None without one."""
+def _distances(region: NDArray[np.bool_]) -> tuple[slice, slice, NDArray[np.float64]]:
+    """Return rows and columns of the box of a region, and how far each pixel in it is inside."""
     x0, y0, x1, y1 = (int(edge) for edge in mask_to_box_xyxy(region))
-    if x1 == x0:
-        return None
+    rows, columns = slice(y0, y1), slice(x0, x1)
     # The pixel nearest to one in the box that is not of the region is at most a ring away from
     # the box: the rest of the image changes nothing.
-    around = np.pad(region[y0:y1, x0:x1], 1)
-    distances = ndimage.distance_transform_edt(around)[1:-1, 1:-1]
+    around = np.pad(region[rows, columns], 1)
+    return rows, columns, ndimage.distance_transform_edt(around)[1:-1, 1:-1]
+
+
+def _deepest(
+    region: NDArray[np.bool_], taken: Sequence[tuple[int, int]] = ()
+) -> tuple[float, float, float]:
+    """Return how far inside the deepest pixel of a region is, and its x and y.
+
+    The pixels `taken`, (row, column), are passed over; without another the distance is 0.
+    """
+    rows, columns, distances = _distances(region)
+    if not distances.size:
+        return 0.0, 0.0, 0.0
     for row, column in taken:
-        if y0 <= row < y1 and x0 <= column < x1:
-            distances[row - y0, column - x0] = 0.0
-    row, column = divmod(int(distances.argmax()), x1 - x0)
-    distance = float(distances[row, column])
-    return _Deepest(column + x0, row + y0, distance) if distance > 0 else None
+        if rows.start <= row < rows.stop and columns.start <= column < columns.stop:
+            distances[row - rows.start, column - columns.start] = 0.0
+    row, column = divmod(int(distances.argmax()), distances.shape[1])
+    return float(distances[row, column]), float(column + columns.start), float(row + rows.start)
 
 
 def _errors(
@@ -222,11 +223,11 @@ def _errors(
     return (missing, excess) if ignored is None else (missing & ~ignored, excess & ~ignored)
 
 
-def _span(start: float, end: float, length: int) -> tuple[float, float]:
+def _span(edges: NDArray[np.float64], length: int) -> tuple[float, float]:
     """Return two edges in order, in [0, length] and at least a pixel apart."""
-    low, high = (float(np.clip(edge, 0, length)) for edge in (min(start, end), max(start, end)))
+    low, high = np.sort(edges).clip(0, length).tolist()
     if high - low < 1:
-        low = float(np.clip((low + high) / 2 - 0.5, 0, max(length - 1, 0)))
+        low = min(max((low + high) / 2 - 0.5, 0.0), max(length - 1.0, 0.0))
         high = min(low + 1, float(length))
     return low, high
 
@@ -237,30 +238,23 @@ def check_mask(mask: NDArray[Any], name: str = "mask") -> None:
     Raises:
         InputError: Another shape or type; the message calls it `name`.
     """
-    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.ndim != 2:
-        got = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
+    got = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
+    if not got.startswith("bool (") or mask.ndim != 2:
         raise InputError(
             f"expected {name} as a bool array (H, W), got {got}",
             hint="labels == object_id makes a mask of a label map",
         )
 
 
-def check_noise(share: float, limit_px: float) -> None:
-    """Refuse noise of a box that is below 0.
+def check_object(mask: NDArray[Any]) -> None:
+    """Refuse what is not a bool array (H, W) with an object in it.
 
     Raises:
-        InputError: Either number is below 0.
+        InputError: Another shape or type, or an empty mask.
     """
-    if share < 0 or limit_px < 0:
+    check_mask(mask)
+    if not mask.any():
         raise InputError(
-            f"expected noise of 0 or more for a box, got a share of {share} and at most "
-            f"{limit_px} px"
+            "expected a mask with at least one pixel, got an empty one",
+            hint="leave out objects that are not in the image",
         )
-
-
-def no_object() -> InputError:
-    """Return the error of a mask without a pixel."""
-    return InputError(
-        "expected a mask with at least one pixel, got an empty one",
-        hint="leave out objects that are not in the image",
-    )

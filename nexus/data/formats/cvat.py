@@ -12,34 +12,32 @@ from pathlib import Path
 from typing import Any, TextIO
 from xml.sax.saxutils import escape, quoteattr
 
-import numpy as np
-
-from nexus.core.files import replacing
+from nexus.core.files import writing
 from nexus.data.formats.dataset import Dataset, DatasetImage
-from nexus.ops.rle import decode_rle
+from nexus.ops.rle import decode_rle, run_lengths
 
 
 def write(dataset: Dataset, folder: Path) -> Iterator[Path]:
     """Write `annotations.xml`."""
     target = folder / "annotations.xml"
-    with replacing(target) as temporary, temporary.open("w", encoding="utf-8") as stream:
+    with writing(target) as stream:
         stream.write('<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n')
         stream.write("  <version>1.1</version>\n")
-        _write_meta(stream, dataset)
+        stream.write(_meta(dataset))
         for number, image in enumerate(dataset.images):
             _write_image(stream, number, image, dataset)
         stream.write("</annotations>\n")
     yield target
 
 
-def _write_meta(stream: TextIO, dataset: Dataset) -> None:
+def _meta(dataset: Dataset) -> str:
     size = sum(1 for _ in dataset.images)
     labels = "".join(
         f"        <label>\n          <name>{escape(name)}</name>\n          <type>mask</type>\n"
         "          <attributes>\n          </attributes>\n        </label>\n"
         for name in dataset.categories
     )
-    stream.write(
+    return (
         f"  <meta>\n    <task>\n      <name>{escape(dataset.description)}</name>\n"
         f"      <size>{size}</size>\n      <mode>annotation</mode>\n"
         f"      <labels>\n{labels}      </labels>\n    </task>\n  </meta>\n"
@@ -67,6 +65,4 @@ def _runs(mask: Mapping[str, Any]) -> str:
     """Return the runs inside the mask's box, row by row, background first."""
     x0, y0, x1, y1 = mask["box_xyxy"]
     flat = decode_rle(mask["segmentation"])[y0:y1, x0:x1].ravel()  # (h * w,)
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    starts = np.concatenate(([0, 0] if flat[0] else [0], changes, [flat.size]))
-    return ", ".join(map(str, np.diff(starts)))
+    return ", ".join(map(str, run_lengths(flat).tolist()))

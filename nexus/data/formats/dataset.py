@@ -11,15 +11,17 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nexus.core.errors import ImageNotFoundError, InputError
 from nexus.ops.boxes import mask_to_box_xyxy
+from nexus.ops.labels import largest_first, paint_labels
 from nexus.ops.rle import decode_rle, encode_rle
 
 IMAGE_SUFFIXES = frozenset(
@@ -33,18 +35,27 @@ _BOXES = ("point_coords", "crop_box")
 
 
 @dataclass(frozen=True)
-class InputImage:
-    """An image file and what it is called.
+class InputFile:
+    """A file, or a folder that is taken as one thing, and what it is called.
 
     Attributes:
-        path: The file.
-        file_name: Its path below the folder all images have in common, with forward slashes.
+        path: Where it is.
+        file_name: Its path below the folder all have in common, with forward slashes.
         name: A name of its own for what is written about it, without an ending.
     """
 
     path: Path
     file_name: str
     name: str
+
+
+class InputImage(InputFile):
+    """An image file and what it is called."""
+
+    @property
+    def picture_name(self) -> str:
+        """What its copy beside the masks is called: its own name with its own ending."""
+        return self.name + self.path.suffix.lower()
 
 
 @dataclass(frozen=True)
@@ -93,34 +104,70 @@ def find_images(
         ImageNotFoundError: There is no such file or folder.
         InputError: A folder without images.
     """
+    hint = "PNG, JPEG, TIFF, BMP, GIF, WebP, PPM, JPEG 2000 and AVIF files are images"
+    found = find_inputs(sources, leave_out, images_below, "an image", hint, ImageNotFoundError)
+    return [InputImage(*each) for each in found]
+
+
+def find_inputs(
+    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    leave_out: str | os.PathLike[str] | None,
+    below: Callable[[Path, Path | None], Iterable[Path]],
+    what: str,
+    hint: str,
+    missing: type[InputError],
+) -> list[tuple[Path, str, str]]:
+    """Return what `below` gives of folders, and files, with their names of `names_of_files`.
+
+    Raises:
+        InputError: A folder without `what`; `hint` says what counts as that. Or no source, or, as
+            `missing`, one that does not exist.
+    """
     alone = isinstance(sources, (str, os.PathLike))
     given = [Path(sources)] if isinstance(sources, (str, os.PathLike)) else list(map(Path, sources))
     barred = None if leave_out is None else Path(leave_out).resolve()
+    noun = what.partition(" ")[2]
     paths: dict[Path, None] = {}
     for source in given:
-        found = list(_images_below(source, barred)) if source.is_dir() else [source]
+        if not source.exists():
+            raise missing(
+                f"expected {what} or a folder of {noun}s, got {str(source)!r}, which does not exist"
+            )
+        found = list(below(source, barred)) if source.is_dir() else [source]
         if not found:
             raise InputError(
-                f"expected a folder with images in it, got {str(source)!r} without any",
-                hint="PNG, JPEG, TIFF, BMP, GIF, WebP, PPM, JPEG 2000 and AVIF files are images",
-            )
-        if not source.exists():
-            raise ImageNotFoundError(
-                f"expected an image or a folder of images, got {str(source)!r}, "
-                "which does not exist"
+                f"expected a folder with {noun}s in it, got {str(source)!r} without any", hint=hint
             )
         paths.update(dict.fromkeys(found))
     if not paths:
-        raise InputError("expected at least one image or folder of images, got none")
-    ordered = list(paths)
-    if alone and given[0].is_dir():
-        files = [path.relative_to(given[0]).as_posix() for path in ordered]
-    else:
-        root = os.path.commonpath([path.absolute().parent for path in ordered])
-        files = [path.absolute().relative_to(root).as_posix() for path in ordered]
-    stems = [Path(file).stem for file in files]
-    names = own_names(stems, ["-".join(Path(file).with_suffix("").parts) for file in files])
-    return [InputImage(*each) for each in zip(ordered, files, names, strict=True)]
+        raise InputError(f"expected at least one {noun} or folder of {noun}s, got none")
+    names = names_of_files([*paths], given[0] if alone and [*paths] != given else None)
+    return [(path, *each) for path, each in zip(paths, names, strict=True)]
+
+
+def is_picture(path: Path) -> bool:
+    """Say whether a file is taken from a folder as an image, by its name."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def names_of_files(paths: Sequence[Path], root: Path | None) -> list[tuple[str, str]]:
+    """Return two names of each file, both its own.
+
+    Args:
+        paths: Files, or folders that are taken as one thing.
+        root: A folder they are all below; None is the nearest.
+
+    Returns:
+        The path below the root with forward slashes; and, for what is written about the file, its
+        name without an ending, made different where two are alike.
+    """
+    if root is None:
+        root = Path(os.path.commonpath([path.absolute().parent for path in paths]))
+        paths = [path.absolute() for path in paths]
+    files = [path.relative_to(root) for path in paths]
+    longer = ["-".join(file.with_suffix("").parts) for file in files]
+    own = own_names([file.stem for file in files], longer)
+    return [(file.as_posix(), name) for file, name in zip(files, own, strict=True)]
 
 
 def mask_record(record: Mapping[str, Any], size_hw: tuple[int, int]) -> dict[str, Any]:
@@ -133,13 +180,8 @@ def mask_record(record: Mapping[str, Any], size_hw: tuple[int, int]) -> dict[str
     Raises:
         InputError: A key is missing, the mask is of another size, or a number is not finite.
     """
-    missing = [key for key in _NEEDED if key not in record]
-    if missing:
-        raise InputError(
-            f"expected mask records with {', '.join(_NEEDED)}, got one without "
-            f"{', '.join(missing)}",
-            hint="SAMAutomaticMaskGenerator(...).generate(image) makes them",
-        )
+    hint = "SAMAutomaticMaskGenerator(...).generate(image) makes them"
+    need_keys(record, _NEEDED, "mask records with", hint)
     given = record["segmentation"]
     mask = decode_rle(given) if isinstance(given, Mapping) else np.asarray(given)
     if mask.shape != tuple(size_hw):
@@ -160,6 +202,17 @@ def mask_record(record: Mapping[str, Any], size_hw: tuple[int, int]) -> dict[str
         if key in record:
             plain[key] = record[key]
     return plain
+
+
+def need_keys(record: Mapping[str, Any], keys: Sequence[str], what: str, hint: str) -> None:
+    """Refuse a record that lacks keys.
+
+    Raises:
+        InputError: It does; `what` says who is expected to have them.
+    """
+    missing = ", ".join(key for key in keys if key not in record)
+    if missing:
+        raise InputError(f"expected {what} {', '.join(keys)}, got one without {missing}", hint=hint)
 
 
 def with_category(mask: Mapping[str, Any], categories: Sequence[str]) -> dict[str, Any]:
@@ -185,18 +238,27 @@ def with_category(mask: Mapping[str, Any], categories: Sequence[str]) -> dict[st
     return {**record, "category_id": number}
 
 
-def _images_below(folder: Path, barred: Path | None) -> Iterator[Path]:
+def object_labels(
+    masks: Sequence[Mapping[str, Any]], size_hw: tuple[int, int]
+) -> NDArray[np.uint16]:
+    """Return one map of all masks of an image, (H, W): the place of each in `masks`, from 1.
+
+    Where masks overlap the smaller one is seen; of equal ones the later. At most 65535 masks.
+    """
+    order = largest_first([mask["area"] for mask in masks])
+    layers = ((place + 1, decode_rle(masks[place]["segmentation"])) for place in order)
+    return paint_labels(layers, size_hw, np.uint16)
+
+
+def images_below(folder: Path, barred: Path | None) -> Iterator[Path]:
     """Yield the images of a folder, its own first and then those of its folders, by name."""
-    if barred is not None and folder.resolve() == barred:
+    if folder.resolve() == barred:
         return
     entries = sorted(folder.iterdir(), key=lambda path: path.name)
-    for entry in entries:
-        hidden = entry.name.startswith(".")
-        if not hidden and entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file():
-            yield entry
+    yield from (entry for entry in entries if is_picture(entry) and entry.is_file())
     for entry in entries:
         if not entry.name.startswith(".") and entry.is_dir() and not entry.is_symlink():
-            yield from _images_below(entry, barred)
+            yield from images_below(entry, barred)
 
 
 def own_names(names: Sequence[str], longer: Sequence[str]) -> list[str]:
@@ -218,8 +280,9 @@ def own_names(names: Sequence[str], longer: Sequence[str]) -> list[str]:
 
 
 def _alike(names: Sequence[str]) -> list[int]:
-    counts = Counter(name.casefold() for name in names)
-    return [index for index, name in enumerate(names) if counts[name.casefold()] > 1]
+    small = [name.casefold() for name in names]
+    counts = Counter(small)
+    return [index for index, name in enumerate(small) if counts[name] > 1]
 
 
 def _numbers(values: Any, key: str) -> list[float]:

@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nexus.core.files import replacing
-from nexus.data.formats.dataset import Dataset, DatasetImage
-from nexus.data.formats.painting import paint_labels
+from nexus.core.files import writing
+from nexus.data.formats.dataset import Dataset, DatasetImage, object_labels
 from nexus.data.images.loading import write_mask
 from nexus.ops.rle import decode_rle
 
@@ -26,16 +25,13 @@ _SCORES = ("predicted_iou", "stability_score")
 def write(dataset: Dataset, folder: Path) -> Iterator[Path]:
     """Write instances/, masks/ and masks.csv."""
     for image in dataset.images:
-        labels = paint_labels(image.masks, image.size_hw)
-        yield write_mask(folder / "instances" / f"{image.source.name}.png", labels)
+        target = folder / "instances" / f"{image.source.name}.png"
+        yield write_mask(target, object_labels(image.masks, image.size_hw))
         for number, mask in enumerate(image.masks, 1):
             target = folder / "masks" / _file(image, number)
             yield write_mask(target, decode_rle(mask["segmentation"]))
     target = folder / "masks.csv"
-    with (
-        replacing(target) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as stream,
-    ):
+    with writing(target) as stream:
         rows = csv.writer(stream, lineterminator="\n")
         rows.writerow([*_COLUMNS, *_SCORES, "category"])
         rows.writerows(_rows(dataset))

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nexus.core.files import replacing
+from nexus.core.files import writing
+from nexus.core.json_text import write_array
 from nexus.data.formats.dataset import Dataset
-from nexus.data.formats.json_stream import write_array
 
 _KEYS = ("bbox", "area", "segmentation", "predicted_iou", "stability_score")
 
@@ -30,6 +30,6 @@ def flat_records(dataset: Dataset) -> Iterator[dict[str, Any]]:
 def write(dataset: Dataset, folder: Path) -> Iterator[Path]:
     """Write `annotations.json`."""
     target = folder / "annotations.json"
-    with replacing(target) as temporary, temporary.open("w", encoding="utf-8") as stream:
+    with writing(target) as stream:
         write_array(stream, flat_records(dataset))
     yield target

@@ -13,10 +13,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from nexus.core.files import replacing
+from nexus.core.files import write_text
+from nexus.core.json_text import dump_json
 from nexus.data.formats.dataset import Dataset, DatasetImage
-from nexus.data.formats.json_stream import dump_line
-from nexus.data.formats.writers import picture_name
+
+_KEYS = ("segmentation", "bbox", "area", "predicted_iou", "stability_score")
 
 
 def write(dataset: Dataset, folder: Path) -> Iterator[Path]:
@@ -24,10 +25,7 @@ def write(dataset: Dataset, folder: Path) -> Iterator[Path]:
     numbers = count(1)
     for image_id, image in enumerate(dataset.images, 1):
         target = folder / f"{image.source.name}.json"
-        with replacing(target) as temporary:
-            document = dump_line(_document(image, image_id, numbers))
-            temporary.write_text(document, encoding="utf-8")
-        yield target
+        yield write_text(target, dump_json(_document(image, image_id, numbers)))
 
 
 def _document(image: DatasetImage, image_id: int, numbers: Iterator[int]) -> dict[str, Any]:
@@ -37,16 +35,12 @@ def _document(image: DatasetImage, image_id: int, numbers: Iterator[int]) -> dic
             "image_id": image_id,
             "width": width,
             "height": height,
-            "file_name": picture_name(image.source),
+            "file_name": image.source.picture_name,
         },
         "annotations": [
             {
                 "id": next(numbers),
-                "segmentation": mask["segmentation"],
-                "bbox": mask["bbox"],
-                "area": mask["area"],
-                "predicted_iou": mask["predicted_iou"],
-                "stability_score": mask["stability_score"],
+                **{key: mask[key] for key in _KEYS},
                 "crop_box": mask.get("crop_box", [0, 0, width, height]),
                 "point_coords": mask.get("point_coords", []),
             }

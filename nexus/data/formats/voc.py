@@ -16,14 +16,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from nexus.core.errors import InputError, NexusWarning
-from nexus.core.files import replacing
-from nexus.data.formats.dataset import Dataset, DatasetImage
-from nexus.data.formats.painting import paint_labels
-from nexus.data.formats.writers import picture_name
+from nexus.core.files import write_text
+from nexus.data.formats.dataset import Dataset, DatasetImage, object_labels
+from nexus.data.images.loading import write_png
+from nexus.ops.labels import label_palette
 
 _MOST = 254
 
@@ -43,31 +41,16 @@ def write(dataset: Dataset, folder: Path) -> Iterator[Path]:
     for image in dataset.images:
         name, masks = image.source.name, _at_most(image)
         names.append(name)
-        annotation = folder / "Annotations" / f"{name}.xml"
-        with replacing(annotation) as temporary:
-            temporary.write_bytes(_xml(image, masks, dataset.categories))
-        yield annotation
-        objects = paint_labels(masks, image.size_hw)
+        text = _xml(image, masks, dataset.categories)
+        yield write_text(folder / "Annotations" / f"{name}.xml", text)
+        objects = object_labels(masks, image.size_hw)
         classes = np.array([0, *(mask["category_id"] for mask in masks)])[objects]
         for kind, labels in (("Class", classes), ("Object", objects)):
-            yield _write_palette(folder / f"Segmentation{kind}" / f"{name}.png", labels)
+            target = folder / f"Segmentation{kind}" / f"{name}.png"
+            yield write_png(target, labels.astype(np.uint8), label_palette())
     for kind in ("Main", "Segmentation"):
         target = folder / "ImageSets" / kind / "default.txt"
-        with replacing(target) as temporary:
-            temporary.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-        yield target
-
-
-def voc_palette() -> list[int]:
-    """Return the kit's 256 colours as R, G, B, R, G, B, ...; 0 is black and 1 dark red."""
-    colors = np.zeros((256, 3), np.uint8)
-    numbers = np.arange(256)
-    for bit in range(8):
-        for channel in range(3):
-            colors[:, channel] |= (((numbers >> (3 * bit + channel)) & 1) << (7 - bit)).astype(
-                np.uint8
-            )
-    return [int(value) for value in colors.ravel()]
+        yield write_text(target, "".join(f"{name}\n" for name in names))
 
 
 def _at_most(image: DatasetImage) -> Sequence[Mapping[str, Any]]:
@@ -84,38 +67,24 @@ def _at_most(image: DatasetImage) -> Sequence[Mapping[str, Any]]:
     return [image.masks[index] for index in sorted(order[:_MOST])]
 
 
-def _xml(
-    image: DatasetImage, masks: Sequence[Mapping[str, Any]], categories: Sequence[str]
-) -> bytes:
+def _xml(image: DatasetImage, masks: Sequence[Mapping[str, Any]], categories: Sequence[str]) -> str:
     root = ElementTree.Element("annotation")
-    _add(root, "folder", "JPEGImages")
-    _add(root, "filename", picture_name(image.source))
+    _add(root, folder="JPEGImages", filename=image.source.picture_name)
     size = ElementTree.SubElement(root, "size")
-    for side, pixels in (("width", image.size_hw[1]), ("height", image.size_hw[0]), ("depth", 3)):
-        _add(size, side, pixels)
-    _add(root, "segmented", 1)
+    _add(size, width=image.size_hw[1], height=image.size_hw[0], depth=3)
+    _add(root, segmented=1)
     for mask in masks:
-        one = ElementTree.SubElement(root, "object")
-        _add(one, "name", categories[mask["category_id"] - 1])
-        _add(one, "pose", "Unspecified")
-        _add(one, "truncated", 0)
-        _add(one, "difficult", 0)
+        element = ElementTree.SubElement(root, "object")
+        name = categories[mask["category_id"] - 1]
+        _add(element, name=name, pose="Unspecified", truncated=0, difficult=0)
         x0, y0, x1, y1 = mask["box_xyxy"]
-        box = ElementTree.SubElement(one, "bndbox")
-        for edge, place in (("xmin", x0 + 1), ("ymin", y0 + 1), ("xmax", x1), ("ymax", y1)):
-            _add(box, edge, place)
+        box = ElementTree.SubElement(element, "bndbox")
+        _add(box, xmin=x0 + 1, ymin=y0 + 1, xmax=x1, ymax=y1)
     ElementTree.indent(root, "  ")
     text: str = ElementTree.tostring(root, encoding="unicode")
-    return text.encode("utf-8") + b"\n"
+    return text + "\n"
 
 
-def _add(parent: ElementTree.Element, tag: str, value: object) -> None:
-    ElementTree.SubElement(parent, tag).text = str(value)
-
-
-def _write_palette(target: Path, labels: NDArray[Any]) -> Path:
-    picture = Image.fromarray(labels.astype(np.uint8))
-    picture.putpalette(voc_palette())
-    with replacing(target) as temporary:
-        picture.save(temporary, format="PNG")
-    return target
+def _add(parent: ElementTree.Element, **values: object) -> None:
+    for tag, value in values.items():
+        ElementTree.SubElement(parent, tag).text = str(value)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nexus.core.files import replacing
+from nexus.core.files import write_text
 from nexus.data.formats.dataset import Dataset, DatasetImage
 from nexus.ops.polygons import mask_to_polygons
 from nexus.ops.rle import decode_rle
@@ -28,14 +28,9 @@ def write(dataset: Dataset, folder: Path) -> Iterator[Path]:
     """Write labels/ and data.yaml."""
     for image in dataset.images:
         target = folder / "labels" / f"{image.source.name}.txt"
-        with replacing(target) as temporary:
-            temporary.write_text("".join(_lines(image)), encoding="utf-8")
-        yield target
-    target = folder / "data.yaml"
+        yield write_text(target, "".join(_lines(image)))
     names = "".join(f"  {i}: {json.dumps(name)}\n" for i, name in enumerate(dataset.categories))
-    with replacing(target) as temporary:
-        temporary.write_text(f"train: images\nval: images\nnames:\n{names}", encoding="utf-8")
-    yield target
+    yield write_text(folder / "data.yaml", f"train: images\nval: images\nnames:\n{names}")
 
 
 def join_rings(rings: Sequence[ArrayLike]) -> NDArray[np.float64]:

@@ -6,13 +6,12 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import ExifTags, Image, ImageFile
 
 from nexus.core.errors import ImageError, ImageNotFoundError, NexusWarning
 
@@ -21,10 +20,7 @@ _FORMATS = (
     *("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000", "AVIF"),
     *("ICO", "DIB", "PCX", "SGI", "QOI", "TGA"),
 )
-_EXIF_ORIENTATION = 0x0112
 _DAMAGED = "the file is damaged or cut short; fetch or export it again"
-
-_Reader: TypeAlias = Callable[[ImageFile.ImageFile, IO[bytes], str], NDArray[Any]]
 
 
 def check_pixels(size_hw: tuple[int, int], max_pixels: int | None, what: str) -> None:
@@ -46,37 +42,43 @@ def check_pixels(size_hw: tuple[int, int], max_pixels: int | None, what: str) ->
         )
 
 
-def decode_file(source: str | os.PathLike[str] | bytes, *, max_pixels: int | None) -> NDArray[Any]:
+def decode_file(
+    source: str | os.PathLike[str] | bytes, *, max_pixels: int | None, labels: bool = False
+) -> NDArray[Any]:
     """Read the first frame of an image file, upright.
 
     Args:
         source: A path, or the encoded bytes.
         max_pixels: Largest height x width, checked in the header before any pixel is decoded.
+        labels: Read the stored values of a grey, palette or 1-bit image.
 
     Returns:
         (H, W) or (H, W, 3): uint8, uint16 or float32. Colour of 16 bits per channel is kept for
-        PNG and TIFF; in other formats it comes as the 8 bits that Pillow makes of it.
-
-    Raises:
-        ImageNotFoundError: There is no such file.
-        ImageError: Not an image, damaged, truncated, or too large.
-    """
-    return _decode(source, max_pixels, _read_colour)
-
-
-def decode_labels(
-    source: str | os.PathLike[str] | bytes, *, max_pixels: int | None
-) -> NDArray[Any]:
-    """Read a label map: the stored values of a grey, palette or 1-bit image, upright.
-
-    Returns:
+        PNG and TIFF; in other formats it comes as the 8 bits that Pillow makes of it. Of labels
         (H, W) uint8 or uint16; 0 and 1 of a 1-bit image.
 
     Raises:
         ImageNotFoundError: There is no such file.
-        ImageError: As in `decode_file`, or the file has colour channels.
+        ImageError: Not an image, damaged, truncated, or too large; or labels in colour channels.
     """
-    return _decode(source, max_pixels, _read_labels)
+    what = "encoded bytes" if isinstance(source, bytes) else repr(str(Path(source)))
+    if not isinstance(source, bytes) and Path(source).is_dir():
+        raise ImageError(f"expected an image file, got {what}, which is a folder")
+    try:
+        if isinstance(source, bytes):
+            stream: IO[bytes] = io.BytesIO(source)
+        else:
+            stream = Path(source).open("rb")  # noqa: SIM115 - closed below
+    except FileNotFoundError as error:
+        raise ImageNotFoundError(
+            f"expected an image file, got {what}, which does not exist"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ImageError(f"expected a readable image file, got {what}: {error}") from error
+    with stream, _open(stream, what) as image:
+        width, height = image.size
+        check_pixels((height, width), max_pixels, what)
+        return (_read_labels if labels else _read_colour)(image, stream, what)
 
 
 def pixels_of(image: Image.Image, what: str) -> NDArray[Any]:
@@ -116,36 +118,6 @@ def _displayable(image: Image.Image, what: str) -> Image.Image:
             f"expected an image that converts to RGB, got {what} of mode {mode}",
             hint="convert it to RGB first",
         ) from error
-
-
-def _decode(
-    source: str | os.PathLike[str] | bytes, max_pixels: int | None, read: _Reader
-) -> NDArray[Any]:
-    if isinstance(source, bytes):
-        return _decode_stream(io.BytesIO(source), "encoded bytes", max_pixels, read)
-    path = Path(source)
-    what = repr(str(path))
-    if path.is_dir():
-        raise ImageError(f"expected an image file, got {what}, which is a folder")
-    try:
-        stream = path.open("rb")
-    except FileNotFoundError as error:
-        raise ImageNotFoundError(
-            f"expected an image file, got {what}, which does not exist"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ImageError(f"expected a readable image file, got {what}: {error}") from error
-    with stream:
-        return _decode_stream(stream, what, max_pixels, read)
-
-
-def _decode_stream(
-    stream: IO[bytes], what: str, max_pixels: int | None, read: _Reader
-) -> NDArray[Any]:
-    with _open(stream, what) as image:
-        width, height = image.size
-        check_pixels((height, width), max_pixels, what)
-        return read(image, stream, what)
 
 
 def _open(stream: IO[bytes], what: str) -> ImageFile.ImageFile:
@@ -261,7 +233,7 @@ def _low_bytes(stream: IO[bytes], what: str, kind: str, order: str) -> NDArray[n
 def _upright(pixels: NDArray[Any], image: Image.Image, what: str) -> NDArray[Any]:
     """Apply the EXIF orientation; (H, W, ...) to (H, W, ...) or (W, H, ...)."""
     try:
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception as error:  # a parser of foreign bytes may raise anything
         warnings.warn(
             f"the EXIF data of {what} cannot be read, so it is taken as upright: {_reason(error)}",
@@ -269,13 +241,15 @@ def _upright(pixels: NDArray[Any], image: Image.Image, what: str) -> NDArray[Any
             stacklevel=2,
         )
         return pixels
-    if orientation in (5, 6, 7, 8):
+    turns = ((5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8))
+    return turned(pixels, *(orientation in turn for turn in turns))
+
+
+def turned(pixels: NDArray[Any], swap: bool, mirror: bool, upend: bool) -> NDArray[Any]:
+    """Swap the axes, then mirror left and right, then top and bottom, where each is wanted."""
+    if swap:
         pixels = pixels.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return pixels
+    return pixels[:: -1 if upend else 1, :: -1 if mirror else 1]
 
 
 def _reason(error: BaseException) -> str:

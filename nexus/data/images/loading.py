@@ -12,24 +12,10 @@ from PIL import Image
 
 from nexus.core.errors import ImageError, InputError
 from nexus.core.files import replacing
-from nexus.data.images.decoding import (
-    check_pixels,
-    decode_file,
-    decode_labels,
-    pixels_of,
-)
+from nexus.data.images.decoding import check_pixels, decode_file, pixels_of
 
 if TYPE_CHECKING:
     import torch
-
-__all__ = [
-    "DEFAULT_MAX_PIXELS",
-    "ImageLike",
-    "load_image",
-    "read_mask",
-    "write_mask",
-    "write_picture",
-]
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | torch.Tensor"
 """A path, an encoded file, a Pillow image, an (H, W) or (H, W, C) array, or a (C, H, W) tensor."""
@@ -64,14 +50,16 @@ def load_image(
         InputError: `max_pixels` is not a count.
     """
     _check_limit(max_pixels)
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return _as_rgb(decode_file(bytes(source), max_pixels=max_pixels))
-    if isinstance(source, (str, os.PathLike)):
+    if isinstance(source, (bytearray, memoryview)):
+        source = bytes(source)
+    if isinstance(source, (bytes, str, os.PathLike)):
         return _as_rgb(decode_file(source, max_pixels=max_pixels))
     if isinstance(source, Image.Image):
         check_pixels((source.height, source.width), max_pixels, "a Pillow image")
         return _as_rgb(_pillow_pixels(source))
-    array = _tensor_pixels(source) if _is_tensor(source) else source
+    array: Any = source
+    if hasattr(array, "detach"):
+        array = _tensor_pixels(array)
     if not isinstance(array, np.ndarray) and hasattr(array, "__array__"):
         array = np.asarray(array)
     if not isinstance(array, np.ndarray):
@@ -102,7 +90,7 @@ def read_mask(
         ImageError: Cannot be read, or has colour channels.
     """
     _check_limit(max_pixels)
-    return decode_labels(path, max_pixels=max_pixels)
+    return decode_file(path, max_pixels=max_pixels, labels=True)
 
 
 def write_mask(path: str | os.PathLike[str], mask: NDArray[Any]) -> Path:
@@ -135,7 +123,7 @@ def write_mask(path: str | os.PathLike[str], mask: NDArray[Any]) -> Path:
         )
     else:
         array = array.astype(np.uint8 if array.max() < 256 else np.uint16)
-    return _write_png(target, array)
+    return write_png(target, array)
 
 
 def write_picture(path: str | os.PathLike[str], picture: NDArray[np.uint8]) -> Path:
@@ -154,7 +142,7 @@ def write_picture(path: str | os.PathLike[str], picture: NDArray[np.uint8]) -> P
         raise InputError(
             f"expected a picture of shape (H, W, 3) and uint8, got {array.shape} {array.dtype}"
         )
-    return _write_png(_png_path(path), array)
+    return write_png(_png_path(path), array)
 
 
 def _png_path(path: str | os.PathLike[str]) -> Path:
@@ -167,9 +155,21 @@ def _png_path(path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _write_png(target: Path, array: NDArray[Any]) -> Path:
+def write_png(
+    target: Path, array: NDArray[Any], palette: NDArray[np.uint8] | None = None, **options: Any
+) -> Path:
+    """Write an array (H, W) or (H, W, 3) as PNG, whole or not at all; return its path.
+
+    A palette is the (256, 3) colours of uint8 labels; `options` are those of Pillow's encoder.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    image = Image.fromarray(np.ascontiguousarray(array))
+    if palette is not None:
+        image.putpalette(palette.tobytes())
     with replacing(target) as temporary:
-        Image.fromarray(np.ascontiguousarray(array)).save(temporary, format="PNG")
+        image.save(temporary, format="PNG", **options)
     return target
 
 
@@ -191,10 +191,6 @@ def _pillow_pixels(image: Image.Image) -> NDArray[Any]:
             hint="its file is damaged, cut short or already closed",
         ) from error
     return pixels_of(image, "a Pillow image")
-
-
-def _is_tensor(source: Any) -> bool:
-    return type(source).__module__.partition(".")[0] == "torch" and hasattr(source, "detach")
 
 
 def _tensor_pixels(tensor: Any) -> NDArray[Any]:
@@ -226,10 +222,7 @@ def _as_rgb(
     array: NDArray[Any],
 ) -> NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]:
     """Return an (H, W) or (H, W, 1 | 3 | 4) array as (H, W, 3) of a supported type."""
-    if array.ndim == 2:
-        array = array[:, :, None]  # (H, W, 1)
-    array = array[:, :, :3]  # (H, W, 1 | 3)
-    array = _supported(array)
+    array = _supported(array.reshape(*array.shape[:2], -1)[:, :, :3])  # (H, W, 1 | 3)
     if array.shape[2] == 1:
         array = np.repeat(array, 3, axis=2)  # (H, W, 3)
     array = np.ascontiguousarray(array)

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nexus.core.errors import InputError
+from nexus.ops.boxes import tight_box
+from nexus.ops.labels import largest_first
 
-_Named = TypeVar("_Named", "LabelledImage", "LabelledVideo")
+
+class _HasName(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+Named = TypeVar("Named", bound=_HasName)
 
 
 @dataclass(frozen=True)
@@ -102,18 +110,6 @@ class LabelledVideo:
         return {int(i): labels == i for i in np.unique(labels) if i > 0}
 
 
-def tight_box(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
-    """Return the box around a mask, right and bottom edges exclusive.
-
-    Raises:
-        InputError: The mask is empty.
-    """
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
-        raise InputError("expected a mask with at least one pixel, got an empty one")
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
-
-
 def truths_of_labels(
     labels: NDArray[np.integer], categories: dict[int, str] | None = None, min_area: int = 1
 ) -> list[Truth]:
@@ -124,23 +120,21 @@ def truths_of_labels(
         categories: Names of the classes, by value.
         min_area: Leave smaller objects out, pixels.
     """
-    truths = []
-    for value in np.unique(labels):
-        mask = labels == value
-        if value <= 0 or np.count_nonzero(mask) < min_area:
-            continue
-        category = (categories or {}).get(int(value))
-        truths.append(Truth(int(value), mask, tight_box(mask), category))
-    return truths
+    masks = {int(value): labels == value for value in np.unique(labels) if value > 0}
+    return [
+        Truth(value, mask, tight_box(mask), (categories or {}).get(value))
+        for value, mask in masks.items()
+        if np.count_nonzero(mask) >= min_area
+    ]
 
 
 def largest_truths(
-    truths: Sequence[Truth], max_objects: int | None = None, min_area: int = 0
+    truths: Iterable[Truth], max_objects: int | None = None, min_area: int = 0
 ) -> list[Truth]:
     """Return the largest objects, in descending area; equal ones stay in their order.
 
     Args:
-        truths: Of one image.
+        truths: Of one image; those to ignore are left out.
         max_objects: How many at most; None for all.
         min_area: Leave smaller objects out, pixels.
 
@@ -149,19 +143,20 @@ def largest_truths(
     """
     if max_objects is not None and max_objects < 0:
         raise InputError(f"expected max_objects of 0 or more or None, got {max_objects}")
-    areas = [int(np.count_nonzero(truth.mask)) for truth in truths]
-    order = sorted(range(len(truths)), key=lambda index: -areas[index])
-    return [truths[index] for index in order if areas[index] >= min_area][:max_objects]
+    counted = [truth for truth in truths if not truth.ignore]
+    areas = [int(np.count_nonzero(truth.mask)) for truth in counted]
+    return [counted[i] for i in largest_first(areas) if areas[i] >= min_area][:max_objects]
 
 
 def held_out_split(
-    images: Sequence[_Named], share: float = 0.25
-) -> tuple[list[_Named], list[_Named]]:
+    images: Iterable[Named], share: float = 0.25, stated: Iterable[Named] | None = None
+) -> tuple[list[Named], list[Named]]:
     """Return the images to learn from and the held-out ones, each in the order of their names.
 
     Args:
-        images: Or videos.
+        images: Or videos, or anything else with a name.
         share: The last floor(n * share) of the n names are held out.
+        stated: Hold these out instead, and learn from all of `images`.
 
     Raises:
         InputError: `share` is not in [0, 1].
@@ -169,5 +164,7 @@ def held_out_split(
     if not 0 <= share <= 1:
         raise InputError(f"expected a share in [0, 1], got {share}")
     ordered = sorted(images, key=lambda image: image.name)
+    if stated is not None:
+        return ordered, sorted(stated, key=lambda image: image.name)
     first = len(ordered) - math.floor(len(ordered) * share)
     return ordered[:first], ordered[first:]

@@ -2,51 +2,47 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
 from nexus.core.errors import ImageError, ImageNotFoundError, InputError
-from nexus.data.formats.dataset import IMAGE_SUFFIXES
+from nexus.data.formats.dataset import is_picture
 from nexus.data.images.loading import load_image, read_mask
+from nexus.data.truth.labelled import LabelledImage, Truth, truths_of_labels
 
-_EXIF_ORIENTATION = 0x0112
-
-
-def folder_at(path: Path, hint: str) -> Path:
-    """Return a folder that is there.
-
-    Raises:
-        InputError: It is not; `hint` says what should be in the root.
-    """
-    if not path.is_dir():
-        raise InputError(f"expected the folder {str(path)!r}, got no such folder", hint=hint)
-    return path
+_Entry = TypeVar("_Entry")
 
 
-def file_at(path: Path, hint: str) -> Path:
-    """Return a file that is there.
+def present(path: Path, hint: str, kind: Literal["folder", "file"] = "folder") -> Path:
+    """Return a folder, or a file, that is there.
 
     Raises:
         InputError: It is not; `hint` says what should be in the root.
     """
-    if not path.is_file():
-        raise InputError(f"expected the file {str(path)!r}, got no such file", hint=hint)
+    if not (path.is_dir() if kind == "folder" else path.is_file()):
+        raise InputError(f"expected the {kind} {str(path)!r}, got no such {kind}", hint=hint)
     return path
+
+
+def some(entries: list[_Entry], what: str, folder: Path, hint: str) -> list[_Entry]:
+    """Return what was found in a folder.
+
+    Raises:
+        InputError: Nothing was; `what` says of what, in the plural.
+    """
+    if not entries:
+        raise InputError(f"expected {what} in {str(folder)!r}, got none", hint=hint)
+    return entries
 
 
 def inside(root: Path, name: Any, source: Path) -> Path:
-    """Return the path of a file that an annotation file names, which lies below `root`.
-
-    Args:
-        root: Folder the name is relative to.
-        name: With forward slashes.
-        source: The file that names it, for the error.
+    """Return the path below `root` of what the file `source` names, with forward slashes.
 
     Raises:
         InputError: Not a name, or one that leads out of the folder.
@@ -60,67 +56,13 @@ def inside(root: Path, name: Any, source: Path) -> Path:
     return root.joinpath(*parts)
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON document.
-
-    Raises:
-        InputError: It is damaged, cut short or no text.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"expected a whole JSON document, got {str(path)!r}: {error}",
-            hint="the file is damaged or cut short; fetch it again",
-        ) from error
-
-
-def read_document(path: Path, **keys: type) -> dict[str, Any]:
-    """Read a JSON object that has certain keys.
-
-    Args:
-        path: The file.
-        keys: Types of the values that must be there, by key.
-
-    Raises:
-        InputError: As in `read_json`; another value, or a key is missing or of another type.
-    """
-    document = read_json(path)
-    if not isinstance(document, dict):
-        raise InputError(
-            f"expected {str(path)!r} to hold a JSON object with {', '.join(keys)}, "
-            f"got {type(document).__name__}",
-        )
-    require(document, path, **keys)
-    return document
-
-
-def require(record: Any, path: Path, **keys: type | tuple[type, ...]) -> None:
-    """Check that a record of a JSON file is an object that has certain keys.
-
-    Raises:
-        InputError: It is not, or one is missing or of another type.
-    """
-    if not isinstance(record, dict):
-        raise InputError(f"expected objects in {str(path)!r}, got {record!r:.80}")
-    for key, kind in keys.items():
-        if not isinstance(record.get(key), kind):
-            kinds = kind if isinstance(kind, tuple) else (kind,)
-            wanted = " or ".join(each.__name__ for each in kinds)
-            got = "none" if key not in record else f"{record[key]!r:.80}"
-            raise InputError(
-                f"expected {str(path)!r} to give {key!r} as {wanted}, got {got}",
-                hint="the file is of another format, or damaged",
-            )
-
-
 def read_names(path: Path, hint: str) -> list[str]:
     """Read a list of names, one a line, each once.
 
     Raises:
         InputError: There is no such file, or nothing in it.
     """
-    lines = file_at(path, hint).read_text("utf-8").split()
+    lines = present(path, hint, "file").read_text("utf-8").split()
     if not lines:
         raise InputError(f"expected names in {str(path)!r}, got an empty file", hint=hint)
     return list(dict.fromkeys(lines))
@@ -129,12 +71,14 @@ def read_names(path: Path, hint: str) -> list[str]:
 def pictures_in(folder: Path) -> dict[str, Path]:
     """Return the image files of a folder by their names without ending, in the order of names.
 
+    There are none in a folder that does not exist.
+
     Raises:
         InputError: Two of them differ in their endings alone.
     """
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir(), key=lambda path: path.name):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+    for path in sorted(folder.glob("*"), key=lambda path: path.name):
+        if not is_picture(path):
             continue
         if path.stem in found:
             raise InputError(
@@ -143,6 +87,31 @@ def pictures_in(folder: Path) -> dict[str, Path]:
             )
         found[path.stem] = path
     return found
+
+
+def paired_images(
+    pictures: Path,
+    masks: Path,
+    hint: str,
+    truths: Callable[[Path, Path], list[Truth]],
+    ignored: Callable[[Path, Path], NDArray[np.bool_] | None],
+    prefix: str = "",
+) -> list[LabelledImage]:
+    """Return the images of a folder in the order of names, each with its mask in another.
+
+    `truths` reads the objects of an image and its mask, `ignored` the pixels that count for
+    nothing; the names begin with `prefix`.
+
+    Raises:
+        InputError: As in `pictures_in`, no such folder, no image, or one without a mask.
+    """
+    shown, known = (pictures_in(present(folder, hint)) for folder in (pictures, masks))
+    images = []
+    for stem, image in shown.items():
+        pair = image, mask_of(image, known, stem, masks)
+        reads = partial(load_image, image), partial(truths, *pair), partial(ignored, *pair)
+        images.append(LabelledImage(prefix + image.name, *reads))
+    return some(images, "images", pictures, hint)
 
 
 def mask_of(image: Path, masks: dict[str, Path], stem: str, folder: Path) -> Path:
@@ -169,7 +138,7 @@ def image_size_hw(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             width, height = image.size
-            turned = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
     except FileNotFoundError as error:
         raise ImageNotFoundError(
             f"expected an image file, got {str(path)!r}, which does not exist",
@@ -181,12 +150,7 @@ def image_size_hw(path: Path) -> tuple[int, int]:
 
 
 def check_size(size_hw: Sequence[int], image: Path, mask: Path) -> None:
-    """Refuse a mask of another size than its image.
-
-    Args:
-        size_hw: Of the mask.
-        image: The file of the image.
-        mask: The file the mask is in.
+    """Refuse a mask of size `size_hw`, in the file `mask`, if its image file has another size.
 
     Raises:
         InputError: The sizes differ.
@@ -201,26 +165,27 @@ def check_size(size_hw: Sequence[int], image: Path, mask: Path) -> None:
         )
 
 
-def labels_of(image: Path, mask: Path) -> NDArray[np.int32]:
-    """Read a label map (H, W) and check that it fits its image.
+def labels_of(
+    image: Path, mask: Path, read: Callable[[Path], NDArray[Any]] = read_mask
+) -> NDArray[np.int32]:
+    """Read a label map (H, W), with `load_image` colours (H, W, 3), that has to fit its image.
 
     Raises:
         InputError: It is of another size, or either file cannot be read.
     """
-    labels = read_mask(mask)
-    check_size(labels.shape, image, mask)
+    labels = read(mask)
+    check_size(labels.shape[:2], image, mask)
     return labels.astype(np.int32)
 
 
-def colours_of(image: Path, mask: Path) -> NDArray[np.int32]:
-    """Read a mask that is stored as colours (H, W, 3) and check that it fits its image.
+def object_of(image: Path, mask: Path) -> NDArray[np.int32]:
+    """Read whatever is not black as object 1 (H, W), otherwise as `labels_of`."""
+    return np.asarray(labels_of(image, mask, load_image).any(axis=2), np.int32)
 
-    Raises:
-        InputError: It is of another size, or either file cannot be read.
-    """
-    colours = load_image(mask)
-    check_size(colours.shape[:2], image, mask)
-    return colours.astype(np.int32)
+
+def truths_at(image: Path, mask: Path, categories: dict[int, str] | None = None) -> list[Truth]:
+    """Read the objects of a label map, which has to fit its image, as in `labels_of`."""
+    return truths_of_labels(labels_of(image, mask), categories)
 
 
 def only_split(found: Iterable[str], root: Path, hint: str) -> str:

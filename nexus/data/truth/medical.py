@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nexus.core.errors import InputError, MissingDependencyError
+from nexus.core.errors import InputError
+from nexus.core.json_text import read_document
+from nexus.core.packages import optional_module
 from nexus.data.images.loading import load_image
 from nexus.data.truth.labelled import LabelledImage, Truth, truths_of_labels
-from nexus.data.truth.layout import folder_at, mask_of, read_document
+from nexus.data.truth.layout import mask_of, present, some
 
 _NPZ_HINT = "the root has .npz files with imgs and gts, as MedSAM's pre_CT_MR.py writes them"
 _NIFTI_HINT = "the root has imagesTr and labelsTr with .nii or .nii.gz files of the same names"
@@ -32,95 +35,69 @@ _PERCENTILES = (0.5, 99.5)
 _DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
-def open_medsam_npz(root: Path, split: str | None = None) -> list[LabelledImage]:
+def open_medsam_npz(root: Path, split: str | None) -> list[LabelledImage]:
     """Return the slices with objects of all `.npz` files, in the order of files and slices.
 
     The masks are read once to find these slices; images and masks are read again when asked for.
     A slice is called FILE/0007, where FILE is the name without its ending, which is also its group.
-
-    Args:
-        root: The folder of the files, which may lie in folders there.
-        split: A folder in the root to read alone.
-
-    Raises:
-        InputError: No such folder or no file in it; a file is damaged, lacks an array, or has
-            masks of another size than its images.
+    The files may lie in folders of the root; a split is one of these, to be read alone.
     """
-    top = folder_at(root if split is None else root / split, _NPZ_HINT)
+    top = present(root if split is None else root / split, _NPZ_HINT)
     images: list[LabelledImage] = []
-    paths = sorted(top.rglob("*.npz"))
-    for path in paths:
+    for path in some(sorted(top.rglob("*.npz")), ".npz files", top, _NPZ_HINT):
         group = path.relative_to(top).with_suffix("").as_posix()
         _check_npz(path)
         spacing_hw = _npz_spacing_hw(path)
-        labels = _npz_array(path, "gts")
-        for index in _labelled_slices(labels):
-            images.append(
-                LabelledImage(
-                    f"{group}/{index:04d}",
-                    partial(_npz_image, path, index),
-                    partial(_npz_truths, path, index),
-                    spacing_hw=spacing_hw,
-                    group=group,
-                )
-            )
-    if not paths:
-        raise InputError(f"expected .npz files in {str(top)!r}, got none", hint=_NPZ_HINT)
+        for index in _labelled_slices(_npz_array(path, "gts")):
+            read = partial(_npz_image, path, index), partial(_npz_truths, path, index)
+            name = f"{group}/{index:04d}"
+            images.append(LabelledImage(name, *read, spacing_hw=spacing_hw, group=group))
     return images
 
 
-def open_nifti(root: Path, split: str | None = None) -> list[LabelledImage]:
+def open_nifti(root: Path, split: str) -> list[LabelledImage]:
     """Return the slices with objects of all labelled NIfTI volumes, in the order of their names.
 
     Slices are cut along the third axis and stand as stored, rows along the second axis. Values
     become 8 bits as MedSAM makes them: a CT, by the modality of `dataset.json`, from a window of
     soft tissue; all else from between the 0.5th and the 99.5th percentile of the values above 0 of
-    the volume, with 0 staying black.
-
-    Args:
-        root: The folder of `imagesTr` and `labelsTr`.
-        split: Tr or Ts; None is Tr.
+    the volume, with 0 staying black. Splits are Tr and Ts.
 
     Raises:
         InputError: The folders are not as published; a volume is damaged, has no labels or other
             than three axes, or labels of another size.
         MissingDependencyError: nibabel is not installed.
     """
-    chosen = "Tr" if split is None else split
-    pictures = folder_at(root / f"images{chosen}", _NIFTI_HINT)
-    places = folder_at(root / f"labels{chosen}", _NIFTI_HINT)
+    pictures = present(root / f"images{split}", _NIFTI_HINT)
+    places = present(root / f"labels{split}", _NIFTI_HINT)
     about = root / "dataset.json"
     document = read_document(about) if about.is_file() else {}
-    is_ct = "CT" in _values(document.get("modality") or document.get("channel_names"))
+    channels = document.get("modality") or document.get("channel_names")
+    is_ct = isinstance(channels, Mapping) and "CT" in map(str, channels.values())
     categories = _label_names(document.get("labels"))
     labels, images = _volumes(places), []
-    volumes = _volumes(pictures)
-    for stem, path in volumes.items():
+    for stem, path in some(list(_volumes(pictures).items()), "volumes", pictures, _NIFTI_HINT):
         label = mask_of(path, labels, stem, places)
+        width, height = map(float, _open_nifti(label).header.get_zooms()[:2])
         for index in _labelled_slices(_nifti_slices(label, _stamp(label))):
             images.append(
                 LabelledImage(
                     f"{stem}/{index:04d}",
                     partial(_nifti_image, path, index, is_ct),
                     partial(_nifti_truths, path, label, index, categories),
-                    spacing_hw=_nifti_spacing_hw(label),
+                    spacing_hw=(height, width),
                     group=stem,
                 )
             )
-    if not volumes:
-        raise InputError(f"expected volumes in {str(pictures)!r}, got none", hint=_NIFTI_HINT)
     return images
 
 
+def _slices(labels: NDArray[Any]) -> NDArray[Any]:
+    return labels.reshape(-1, *labels.shape[-2:])  # (D, H, W)
+
+
 def _labelled_slices(labels: NDArray[Any]) -> list[int]:
-    flat = labels.reshape(-1, *labels.shape[-2:])  # (D, H, W)
-    return [int(index) for index in np.flatnonzero(flat.any(axis=(1, 2)))]
-
-
-def _slice(labels: NDArray[Any], index: int) -> NDArray[np.int32]:
-    flat = labels.reshape(-1, *labels.shape[-2:])  # (D, H, W)
-    labels_of_slice: NDArray[np.int32] = flat[index].astype(np.int32)
-    return labels_of_slice
+    return [int(index) for index in np.flatnonzero(_slices(labels).any(axis=(1, 2)))]
 
 
 def _stamp(path: Path) -> int:
@@ -128,20 +105,29 @@ def _stamp(path: Path) -> int:
     return path.stat().st_mtime_ns
 
 
+@contextmanager
+def _whole(what: str, path: Path, damage: Any = _DAMAGE) -> Iterator[None]:
+    """Refuse the file that the block reads if it raises a sign of damage."""
+    try:
+        yield
+    except damage as error:
+        raise InputError(
+            f"expected {what}, got {str(path)!r}: {error}",
+            hint="the file is damaged or cut short; fetch it again",
+        ) from error
+
+
 def _check_npz(path: Path) -> None:
     """Refuse a file whose arrays do not fit together, from their headers alone."""
     shapes: dict[str, tuple[int, ...]] = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                with archive.open(name) as stream:
-                    version = np.lib.format.read_magic(stream)
-                    read = np.lib.format.read_array_header_1_0
-                    if version != (1, 0):
-                        read = np.lib.format.read_array_header_2_0
-                    shapes[name.removesuffix(".npy")] = read(stream)[0]
-    except _DAMAGE as error:
-        raise _damaged_npz(path, error) from error
+    with _whole("a whole .npz file", path), zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            with archive.open(name) as stream:
+                version = np.lib.format.read_magic(stream)
+                read = np.lib.format.read_array_header_1_0
+                if version != (1, 0):
+                    read = np.lib.format.read_array_header_2_0
+                shapes[name.removesuffix(".npy")] = read(stream)[0]
     missing = [key for key in ("imgs", "gts") if key not in shapes]
     if missing:
         raise InputError(
@@ -163,20 +149,10 @@ def _npz_array(path: Path, key: str) -> NDArray[Any]:
 # Slices of a volume are asked for one after the other, and each would inflate all of it.
 @lru_cache(maxsize=2)
 def _kept_npz_array(path: Path, key: str, stamp: int) -> NDArray[Any]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            array: NDArray[Any] = arrays[key] if key in arrays else np.ones(2)
-    except _DAMAGE as error:
-        raise _damaged_npz(path, error) from error
+    with _whole("a whole .npz file", path), np.load(path, allow_pickle=False) as arrays:
+        array: NDArray[Any] = arrays[key] if key in arrays else np.ones(2)
     array.setflags(write=False)
     return array
-
-
-def _damaged_npz(path: Path, error: Exception) -> InputError:
-    return InputError(
-        f"expected a whole .npz file, got {str(path)!r}: {error}",
-        hint="the file is damaged or cut short; fetch it again",
-    )
 
 
 def _npz_spacing_hw(path: Path) -> tuple[float, float]:
@@ -195,22 +171,17 @@ def _npz_image(path: Path, index: int) -> NDArray[Any]:
 
 
 def _npz_truths(path: Path, index: int) -> list[Truth]:
-    return truths_of_labels(_slice(_npz_array(path, "gts"), index))
+    return truths_of_labels(_slices(_npz_array(path, "gts"))[index].astype(np.int32))
 
 
 def _volumes(folder: Path) -> dict[str, Path]:
     """Return the volumes of a folder by name, without the ending of a first channel."""
     found = {}
     for path in sorted(folder.iterdir()):
-        for suffix in _SUFFIXES:
-            if path.name.endswith(suffix) and not path.name.startswith("."):
-                found[path.name.removesuffix(suffix).removesuffix(_FIRST_CHANNEL)] = path
-                break
+        if path.name.endswith(_SUFFIXES) and not path.name.startswith("."):
+            stem = path.name.removesuffix(".gz").removesuffix(".nii")
+            found[stem.removesuffix(_FIRST_CHANNEL)] = path
     return found
-
-
-def _values(given: Any) -> tuple[str, ...]:
-    return tuple(map(str, given.values())) if isinstance(given, Mapping) else ()
 
 
 def _label_names(given: Any) -> dict[int, str]:
@@ -222,21 +193,9 @@ def _label_names(given: Any) -> dict[int, str]:
 
 
 def _open_nifti(path: Path) -> Any:
-    try:
-        import nibabel
-        from nibabel.filebasedimages import ImageFileError
-    except ImportError as error:
-        raise MissingDependencyError(
-            "expected the package 'nibabel' to read NIfTI volumes, got an ImportError",
-            hint="pip install 'nexus-segmentation[eval]'",
-        ) from error
-    try:
+    nibabel = optional_module("nibabel", "to read NIfTI volumes", "'nexus-segmentation[eval]'")
+    with _whole("a NIfTI volume", path, (*_DAMAGE, nibabel.filebasedimages.ImageFileError)):
         volume: Any = nibabel.load(path)
-    except (OSError, EOFError, ImageFileError) as error:
-        raise InputError(
-            f"expected a NIfTI volume, got {str(path)!r}: {error}",
-            hint="the file is damaged or cut short; fetch it again",
-        ) from error
     if len(volume.shape) != 3:
         raise InputError(
             f"expected a volume of three axes, got {volume.shape} in {str(path)!r}",
@@ -248,14 +207,9 @@ def _open_nifti(path: Path) -> Any:
 @lru_cache(maxsize=2)
 def _nifti_slices(path: Path, stamp: int) -> NDArray[Any]:
     """Read a volume as its slices (D, H, W)."""
-    try:
-        array = np.asanyarray(_open_nifti(path).dataobj)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(
-            f"expected a whole NIfTI volume, got {str(path)!r}: {error}",
-            hint="the file is damaged or cut short; fetch it again",
-        ) from error
-    slices: NDArray[Any] = array.transpose(2, 1, 0)  # (D, H, W)
+    volume = _open_nifti(path)
+    with _whole("a whole NIfTI volume", path):
+        slices: NDArray[Any] = np.asanyarray(volume.dataobj).transpose(2, 1, 0)  # (D, H, W)
     return slices
 
 
@@ -268,11 +222,6 @@ def _range_of(path: Path, stamp: int) -> tuple[float, float]:
         return 0.0, 1.0
     low, high = np.percentile(lit, _PERCENTILES)
     return float(low), float(high)
-
-
-def _nifti_spacing_hw(path: Path) -> tuple[float, float]:
-    zooms = _open_nifti(path).header.get_zooms()
-    return float(zooms[1]), float(zooms[0])
 
 
 def _nifti_image(path: Path, index: int, is_ct: bool) -> NDArray[Any]:
@@ -290,4 +239,5 @@ def _nifti_truths(image: Path, path: Path, index: int, categories: dict[int, str
             f"expected labels of {wanted} for {str(image)!r}, got {shape} in {str(path)!r}",
             hint="are they the labels of another volume?",
         )
-    return truths_of_labels(_slice(_nifti_slices(path, _stamp(path)), index), categories)
+    labels = _nifti_slices(path, _stamp(path))[index].astype(np.int32)
+    return truths_of_labels(labels, categories)

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal
 
+from nexus.core.choices import entry
 from nexus.core.errors import InputError
-from nexus.data.truth.coco_lvis import open_coco, open_lvis
-from nexus.data.truth.folders import (
-    open_berkeley,
-    open_davis_interactive,
-    open_folder,
-    open_grabcut,
-)
+from nexus.data.truth.folders import bordered_object, open_folder, open_interactive
+from nexus.data.truth.instances import open_coco, open_lvis, open_sa1b
 from nexus.data.truth.labelled import LabelledImage, LabelledVideo
+from nexus.data.truth.layout import object_of
 from nexus.data.truth.medical import open_medsam_npz, open_nifti
-from nexus.data.truth.sa_1b import open_sa1b
 from nexus.data.truth.sa_v import open_sa_v
 from nexus.data.truth.semantic import open_ade20k, open_cityscapes
-from nexus.data.truth.vos import open_davis2016, open_davis2017, open_mose, open_youtube_vos
+from nexus.data.truth.video_labels import (
+    open_davis2016,
+    open_davis2017,
+    open_mose,
+    open_youtube_vos,
+)
 
 
 @dataclass(frozen=True)
@@ -32,68 +33,57 @@ class Reader:
     Attributes:
         kind: What it holds.
         note: What its objects are.
-        open: Takes the root and a split or None, and returns the images or videos.
+        open: Takes the root and a split, and returns the images or videos.
         page: Where its authors describe the layout; empty for our own.
+        split: The one to open where none is asked for; None where that is not by its name.
     """
 
     kind: Literal["images", "videos"]
     note: str
-    open: Callable[[Path, str | None], Sequence[LabelledImage] | Sequence[LabelledVideo]]
+    open: Callable[[Path, Any], Sequence[LabelledImage] | Sequence[LabelledVideo]]
     page: str = ""
+    split: str | None = None
 
 
+# Where the authors describe their layouts.
+_COCO = "https://cocodataset.org/#format-data"
+_LVIS = "https://www.lvisdataset.org/dataset"
+_ADE = "https://github.com/CSAILVision/ADE20K"
+_CITY = "https://github.com/mcordts/cityscapesScripts"
+_SA1B = "https://github.com/facebookresearch/segment-anything#dataset"
 _RITM = "https://github.com/SamsungLabs/ritm_interactive_segmentation#datasets"
+_MEDSAM = "https://github.com/bowang-lab/MedSAM"
+_DECATHLON = "http://medicaldecathlon.com"
 _DAVIS = "https://davischallenge.org/davis2017/code.html"
+_YOUTUBE = "https://youtube-vos.org/dataset/vos"
+_MOSE = "https://github.com/henghuiding/MOSE-api"
+_SA_V = "https://github.com/facebookresearch/sam2/tree/main/sav_dataset"
+
+_grabcut = partial(open_interactive, ("data_GT", "boundary_GT"), bordered_object)
+_berkeley = partial(open_interactive, ("images", "masks"), bordered_object)
+_davis = partial(open_interactive, ("img", "gt"), object_of)
+_ONE, _FIRST = "one object an image", "objects of the first frame"
+_ENTERING = "objects from their first frame"
 
 READERS: dict[str, Reader] = {
     "folder": Reader("images", "images and label maps of the same names", open_folder),
-    "coco": Reader("images", "instances", open_coco, "https://cocodataset.org/#format-data"),
-    "lvis": Reader("images", "instances", open_lvis, "https://www.lvisdataset.org/dataset"),
+    "coco": Reader("images", "instances", open_coco, _COCO),
+    "lvis": Reader("images", "instances", open_lvis, _LVIS),
     "ade20k": Reader(
-        "images",
-        "instances; classes of scene parsing",
-        open_ade20k,
-        "https://github.com/CSAILVision/ADE20K",
+        "images", "instances; classes of scene parsing", open_ade20k, _ADE, "validation"
     ),
-    "cityscapes": Reader(
-        "images", "instances", open_cityscapes, "https://github.com/mcordts/cityscapesScripts"
-    ),
-    "sa1b": Reader(
-        "images",
-        "automatic masks",
-        open_sa1b,
-        "https://github.com/facebookresearch/segment-anything#dataset",
-    ),
-    "grabcut": Reader("images", "one object an image", open_grabcut, _RITM),
-    "berkeley": Reader("images", "one object an image", open_berkeley, _RITM),
-    "davis_interactive": Reader("images", "one object an image", open_davis_interactive, _RITM),
-    "medsam_npz": Reader(
-        "images",
-        "labels of slices",
-        open_medsam_npz,
-        "https://github.com/bowang-lab/MedSAM",
-    ),
-    "nifti": Reader("images", "labels of slices", open_nifti, "http://medicaldecathlon.com"),
-    "davis2016": Reader("videos", "one object a video", open_davis2016, _DAVIS),
-    "davis2017": Reader("videos", "objects of the first frame", open_davis2017, _DAVIS),
-    "youtube_vos": Reader(
-        "videos",
-        "objects from their first frame",
-        open_youtube_vos,
-        "https://youtube-vos.org/dataset/vos",
-    ),
-    "mose": Reader(
-        "videos",
-        "objects of the first frame",
-        open_mose,
-        "https://github.com/henghuiding/MOSE-api",
-    ),
-    "sa_v": Reader(
-        "videos",
-        "objects from their first frame; may overlap",
-        open_sa_v,
-        "https://github.com/facebookresearch/sam2/tree/main/sav_dataset",
-    ),
+    "cityscapes": Reader("images", "instances", open_cityscapes, _CITY, "val"),
+    "sa1b": Reader("images", "automatic masks", open_sa1b, _SA1B),
+    "grabcut": Reader("images", _ONE, _grabcut, _RITM),
+    "berkeley": Reader("images", _ONE, _berkeley, _RITM),
+    "davis_interactive": Reader("images", _ONE, _davis, _RITM),
+    "medsam_npz": Reader("images", "labels of slices", open_medsam_npz, _MEDSAM),
+    "nifti": Reader("images", "labels of slices", open_nifti, _DECATHLON, "Tr"),
+    "davis2016": Reader("videos", "one object a video", open_davis2016, _DAVIS, "val"),
+    "davis2017": Reader("videos", _FIRST, open_davis2017, _DAVIS, "val"),
+    "youtube_vos": Reader("videos", _ENTERING, open_youtube_vos, _YOUTUBE),
+    "mose": Reader("videos", _FIRST, open_mose, _MOSE),
+    "sa_v": Reader("videos", f"{_ENTERING}; may overlap", open_sa_v, _SA_V, "val"),
 }
 """The datasets by name."""
 
@@ -109,10 +99,11 @@ def open_images(
         split: As its authors call it; None for the usual one.
 
     Raises:
-        InputError: No such dataset, or one of videos; or the folder is not as published.
+        InputError: No such dataset, or one of videos; or the folder is not as published: a file,
+            folder or split is missing, an image has no mask, or there is nothing in it.
         MissingDependencyError: A package that reads it is not installed.
     """
-    return cast("list[LabelledImage]", list(_reader(name, "images").open(Path(root), split)))
+    return _opened(name, "images", root, split)
 
 
 def open_videos(
@@ -120,28 +111,16 @@ def open_videos(
 ) -> list[LabelledVideo]:
     """Return the videos of a dataset; frames and masks are read when asked for.
 
-    Args:
-        name: One of `READERS` that holds videos.
-        root: Its folder, laid out as its authors publish it.
-        split: As its authors call it; None for the usual one.
-
-    Raises:
-        InputError: No such dataset, or one of images; or the folder is not as published.
+    Arguments and errors are those of `open_images`, with videos for images.
     """
-    return cast("list[LabelledVideo]", list(_reader(name, "videos").open(Path(root), split)))
+    return _opened(name, "videos", root, split)
 
 
-def _reader(name: str, kind: str) -> Reader:
-    reader = READERS.get(name)
-    if reader is None:
-        close = difflib.get_close_matches(name, READERS, n=1)
-        raise InputError(
-            f"expected a dataset among {', '.join(READERS)}, got {name!r}",
-            hint=f"did you mean {close[0]!r}?" if close else None,
-        )
+def _opened(name: str, kind: str, root: str | os.PathLike[str], split: str | None) -> list[Any]:
+    reader = entry(READERS, name, "a dataset")
     if reader.kind != kind:
         raise InputError(
             f"expected a dataset of {kind}, got {name!r}, which holds {reader.kind}",
             hint=f"open_{reader.kind}({name!r}, ...) opens it",
         )
-    return reader
+    return list(reader.open(Path(root), reader.split if split is None else split))

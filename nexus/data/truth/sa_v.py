@@ -7,26 +7,21 @@ people (`*_manual.json`) or a model (`*_auto.json`), beside the videos.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nexus.core.errors import InputError, VideoError
+from nexus.core.json_text import read_document
 from nexus.data.images.loading import read_mask
 from nexus.data.truth.labelled import LabelledVideo
-from nexus.data.truth.layout import (
-    check_size,
-    folder_at,
-    image_size_hw,
-    inside,
-    read_document,
-    read_names,
-)
-from nexus.data.truth.vos import frames_of, masks_of
+from nexus.data.truth.layout import check_size, image_size_hw, inside, present, read_names, some
+from nexus.data.truth.video_labels import frames_of, masks_of
+from nexus.ops.labels import largest_first, paint_labels
 from nexus.ops.rle import decode_rle, rle_area
 
 _HINT = (
@@ -39,31 +34,26 @@ _TRAIN_HINT = (
 )
 _FRAMES = "JPEGImages_24fps"
 _EVERY = 4
+_Mask: TypeAlias = tuple[int, NDArray[np.bool_], Path]  # with its object and its file
+_Read: TypeAlias = Callable[[int], Iterator[_Mask]]
 _KINDS = {"train": "manual", "train_manual": "manual", "train_auto": "auto"}
 
 
-def open_sa_v(root: Path, split: str | None = None) -> list[LabelledVideo]:
+def open_sa_v(root: Path, split: str) -> list[LabelledVideo]:
     """Return the videos of SA-V, in the order of the list or of their names.
 
     The first object is called 000 there and has the id 1 here, since 0 is the background of a label
     map. An object is given on the first annotated frame it is seen on; one never seen is left out.
-
-    Args:
-        root: The folder of the split, or of `sav_val`, `sav_test` and `sav_train`.
-        split: val, test, train (made by people) or train_auto (by a model); None is val.
-
-    Raises:
-        InputError: The folders are not as published, or another split.
+    The root is the folder of the split, or of `sav_val`, `sav_test` and `sav_train`; splits are
+    val, test, train (made by people) and train_auto (by a model).
     """
-    chosen = "val" if split is None else split
-    if chosen not in ("val", "test", *_KINDS):
+    if split not in ("val", "test", *_KINDS):
         raise InputError(
-            f"expected a split among val, test, train and train_auto, got {chosen!r}", hint=_HINT
+            f"expected a split among val, test, train and train_auto, got {split!r}", hint=_HINT
         )
-    folder_at(root, _HINT)
-    inner = root / f"sav_{chosen.partition('_')[0]}"
+    inner = present(root, _HINT) / f"sav_{split.partition('_')[0]}"
     top = inner if inner.is_dir() else root
-    return _open_train(top, _KINDS[chosen]) if chosen in _KINDS else _open_pngs(top, chosen)
+    return _open_train(top, _KINDS[split]) if split in _KINDS else _open_pngs(top, split)
 
 
 def _open_pngs(top: Path, split: str) -> list[LabelledVideo]:
@@ -71,7 +61,7 @@ def _open_pngs(top: Path, split: str) -> list[LabelledVideo]:
     videos = []
     for name in read_names(listed, _HINT):
         frames = frames_of(inside(top / _FRAMES, name, listed), _HINT)
-        folder = folder_at(inside(top / "Annotations_6fps", name, listed), _HINT)
+        folder = present(inside(top / "Annotations_6fps", name, listed), _HINT)
         objects = {
             int(path.name) + 1: masks_of(path, frames, _HINT)
             for path in sorted(folder.iterdir())
@@ -79,14 +69,13 @@ def _open_pngs(top: Path, split: str) -> list[LabelledVideo]:
         }
         if not objects:
             raise VideoError(f"expected objects in {str(folder)!r}, got none", hint=_HINT)
-        first = {}
-        for number, masks in objects.items():
-            seen = next((index for index, path in masks.items() if read_mask(path).any()), None)
-            if seen is not None:
-                first[number] = seen
-        annotated = tuple(sorted({index for masks in objects.values() for index in masks}))
-        read = partial(_png_masks, frames, objects)
-        videos.append(_video(name, frames, annotated, first, read))
+        seen = (
+            (number, next((index for index, path in masks.items() if read_mask(path).any()), None))
+            for number, masks in objects.items()
+        )
+        first = {number: index for number, index in seen if index is not None}
+        annotated = sorted({index for masks in objects.values() for index in masks})
+        videos.append(_video(name, frames, annotated, first, partial(_png_masks, objects)))
     return videos
 
 
@@ -100,69 +89,60 @@ def _open_train(top: Path, kind: str) -> list[LabelledVideo]:
         rows = _masklet(path)
         # Row k is of frame 4 k of the video; frames may be all of these or the annotated alone.
         annotated = {numbers[_EVERY * k]: k for k in range(len(rows)) if _EVERY * k in numbers}
-        first: dict[int, int] = {}
-        for index, row in annotated.items():
-            for number, rle in enumerate(rows[row], 1):
-                if rle is not None and number not in first and rle_area(rle):
-                    first[number] = index
         if not annotated:
             raise VideoError(
                 f"expected frames of the numbers 0, 4, 8, ... for {str(path)!r}, got none",
                 hint=_TRAIN_HINT,
             )
-        read = partial(_rle_masks, frames, annotated, path)
-        videos.append(_video(name, frames, tuple(annotated), first, read))
-    if not videos:
-        raise InputError(
-            f"expected *_{kind}.json files in {str(top)!r}, got none", hint=_TRAIN_HINT
-        )
-    return videos
+        first: dict[int, int] = {}
+        for index, row in annotated.items():
+            for number, rle in enumerate(rows[row], 1):
+                if rle is not None and number not in first and rle_area(rle):
+                    first[number] = index
+        videos.append(_video(name, frames, annotated, first, partial(_rle_masks, annotated, path)))
+    return some(videos, f"*_{kind}.json files", top, _TRAIN_HINT)
 
 
 def _video(
     name: str,
     frames: tuple[Path, ...],
-    annotated: tuple[int, ...],
+    annotated: Iterable[int],
     first: dict[int, int],
-    read: partial[dict[int, NDArray[np.bool_]]],
+    read: _Read,
 ) -> LabelledVideo:
-    labels = partial(_flattened, frames, read)
-    return LabelledVideo(name, frames, annotated, first, labels, read)
+    masks = partial(_checked, frames, read)
+    labels = partial(_flattened, frames, masks)
+    return LabelledVideo(name, frames, tuple(annotated), first, labels, masks)
 
 
 def _flattened(
-    frames: tuple[Path, ...], read: partial[dict[int, NDArray[np.bool_]]], index: int
+    frames: tuple[Path, ...], read: Callable[[int], dict[int, NDArray[np.bool_]]], index: int
 ) -> NDArray[np.int32]:
     """Draw the masks of a frame into one label map, the smaller on top."""
-    masks = read(index)
-    labels = np.zeros(image_size_hw(frames[index]), np.int32)
-    for number in sorted(masks, key=lambda number: -np.count_nonzero(masks[number])):
-        labels[masks[number]] = number
-    return labels
+    layers = list(read(index).items())
+    order = largest_first([int(np.count_nonzero(mask)) for _, mask in layers])
+    return paint_labels((layers[place] for place in order), image_size_hw(frames[index]))
 
 
-def _png_masks(
-    frames: tuple[Path, ...], objects: Mapping[int, dict[int, Path]], index: int
-) -> dict[int, NDArray[np.bool_]]:
+def _checked(frames: tuple[Path, ...], read: _Read, index: int) -> dict[int, NDArray[np.bool_]]:
+    """Read the masks of a frame by object, which have to fit it."""
     masks = {}
+    for number, mask, source in read(index):
+        check_size(mask.shape, frames[index], source)
+        masks[number] = mask
+    return masks
+
+
+def _png_masks(objects: Mapping[int, dict[int, Path]], index: int) -> Iterator[_Mask]:
     for number, paths in objects.items():
         if index in paths:
-            mask = read_mask(paths[index]) > 0
-            check_size(mask.shape, frames[index], paths[index])
-            masks[number] = mask
-    return masks
+            yield number, read_mask(paths[index]) > 0, paths[index]
 
 
-def _rle_masks(
-    frames: tuple[Path, ...], annotated: Mapping[int, int], path: Path, index: int
-) -> dict[int, NDArray[np.bool_]]:
-    masks = {}
+def _rle_masks(annotated: Mapping[int, int], path: Path, index: int) -> Iterator[_Mask]:
     for number, rle in enumerate(_masklet(path)[annotated[index]], 1):
         if rle is not None:
-            mask = decode_rle(rle)
-            check_size(mask.shape, frames[index], path)
-            masks[number] = mask
-    return masks
+            yield number, decode_rle(rle), path
 
 
 def _masklet(path: Path) -> list[list[dict[str, Any] | None]]:

@@ -15,17 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nexus.core.errors import InputError
+from nexus.core.json_text import read_document, require
 from nexus.data.images.loading import load_image
-from nexus.data.truth.labelled import LabelledImage, Truth, tight_box, truths_of_labels
+from nexus.data.truth.labelled import LabelledImage, Truth, truths_of_labels
 from nexus.data.truth.layout import (
-    colours_of,
-    folder_at,
     labels_of,
     mask_of,
+    paired_images,
     pictures_in,
-    read_document,
-    require,
+    present,
+    some,
+    truths_at,
 )
+from nexus.ops.boxes import tight_box
 
 _ADE_HINT = (
     "the root has images/ADE/SPLIT (all of ADE20K) or images/SPLIT and annotations/SPLIT "
@@ -38,41 +40,26 @@ _CITY_HINT = (
 
 # Numbers as in Cityscapes' table of labels; the classes that are counted have instances.
 _CITY_COUNTED = {
-    24: "person",
-    25: "rider",
-    26: "car",
-    27: "truck",
-    28: "bus",
-    29: "caravan",
-    30: "trailer",
-    31: "train",
-    32: "motorcycle",
-    33: "bicycle",
+    **{24: "person", 25: "rider", 26: "car", 27: "truck", 28: "bus", 29: "caravan"},
+    **{30: "trailer", 31: "train", 32: "motorcycle", 33: "bicycle"},
 }
 _CITY_VOID = (0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30, 255)
 _CITY_FIRST_INSTANCE = 1000  # instances are class * 1000 + number; below it a whole class
 
 
-def open_ade20k(root: Path, split: str | None = None) -> list[LabelledImage]:
+def open_ade20k(root: Path, split: str) -> list[LabelledImage]:
     """Return the images of ADE20K, in the order of their names.
 
     Of the whole set the objects are the visible parts of its instances, with the id
     256 * class + instance, without parts of objects. Of scene parsing they are the classes, one
-    mask for each that is there; its pixels of other objects (0) count for nothing.
-
-    Args:
-        root: The folder of `images`.
-        split: training or validation; None is validation.
-
-    Raises:
-        InputError: The folders are not as published, or an image has no mask.
+    mask for each that is there; its pixels of other objects (0) count for nothing. Splits are
+    training and validation.
     """
-    chosen = "validation" if split is None else split
     if (root / "annotations").is_dir():
-        return _open_scene_parsing(root, chosen)
-    pictures = folder_at(root / "images", _ADE_HINT)
+        return _open_scene_parsing(root, split)
+    pictures = present(root / "images", _ADE_HINT)
     pictures = pictures / "ADE" if (pictures / "ADE").is_dir() else pictures
-    top = folder_at(pictures / chosen, _ADE_HINT)
+    top = present(pictures / split, _ADE_HINT)
     images = []
     for image in sorted(top.rglob("ADE_*.jpg")):
         mask = image.with_name(f"{image.stem}_seg.png")
@@ -80,32 +67,24 @@ def open_ade20k(root: Path, split: str | None = None) -> list[LabelledImage]:
         name = image.relative_to(pictures).as_posix()
         truths = partial(_ade_truths, image, mask, image.with_suffix(".json"))
         images.append(LabelledImage(name, partial(load_image, image), truths))
-    return _some(images, top, _ADE_HINT)
+    return some(images, "images", top, _ADE_HINT)
 
 
-def open_cityscapes(root: Path, split: str | None = None) -> list[LabelledImage]:
+def open_cityscapes(root: Path, split: str) -> list[LabelledImage]:
     """Return the images of Cityscapes with their fine instances, in the order of cities and names.
 
     Objects are the instances. A group too close to be told apart, and the classes without
     evaluation, caravan and trailer, are to be ignored. Void pixels count for nothing. Classes
-    without instances, such as road, are left out.
-
-    Args:
-        root: The folder of `leftImg8bit` and `gtFine`.
-        split: train or val; None is val.
-
-    Raises:
-        InputError: The folders are not as published, or an image has no masks.
+    without instances, such as road, are left out. Splits are train and val.
     """
-    chosen = "val" if split is None else split
-    pictures = folder_at(root / "leftImg8bit" / chosen, _CITY_HINT)
-    places = folder_at(root / "gtFine" / chosen, _CITY_HINT)
+    pictures = present(root / "leftImg8bit" / split, _CITY_HINT)
+    places = present(root / "gtFine" / split, _CITY_HINT)
     images = []
     for city in sorted(path for path in pictures.iterdir() if path.is_dir()):
-        masks = pictures_in(places / city.name) if (places / city.name).is_dir() else {}
+        place = places / city.name
+        masks = pictures_in(place)
         for image in sorted(city.glob("*_leftImg8bit.png")):
             stem = image.stem.removesuffix("_leftImg8bit")
-            place = places / city.name
             instances = mask_of(image, masks, f"{stem}_gtFine_instanceIds", place)
             classes = mask_of(image, masks, f"{stem}_gtFine_labelIds", place)
             images.append(
@@ -113,37 +92,19 @@ def open_cityscapes(root: Path, split: str | None = None) -> list[LabelledImage]
                     f"{city.name}/{image.name}",
                     partial(load_image, image),
                     partial(_city_truths, image, instances),
-                    partial(_city_void, image, classes),
+                    partial(_pixels_of, image, classes, _CITY_VOID),
                     group=city.name,
                 )
             )
-    return _some(images, pictures, _CITY_HINT)
-
-
-def _some(images: list[LabelledImage], folder: Path, hint: str) -> list[LabelledImage]:
-    if not images:
-        raise InputError(f"expected images in {str(folder)!r}, got none", hint=hint)
-    return images
+    return some(images, "images", pictures, _CITY_HINT)
 
 
 def _open_scene_parsing(root: Path, split: str) -> list[LabelledImage]:
-    pictures = folder_at(root / "images" / split, _ADE_HINT)
-    places = folder_at(root / "annotations" / split, _ADE_HINT)
     names = root / "objectInfo150.txt"
     categories = _scene_classes(names) if names.is_file() else {}
-    masks = pictures_in(places)
-    images = []
-    for stem, image in pictures_in(pictures).items():
-        mask = mask_of(image, masks, stem, places)
-        images.append(
-            LabelledImage(
-                f"{split}/{image.name}",
-                partial(load_image, image),
-                partial(_scene_truths, image, mask, categories),
-                partial(_scene_others, image, mask),
-            )
-        )
-    return _some(images, pictures, _ADE_HINT)
+    truths, ignored = partial(truths_at, categories=categories), partial(_pixels_of, values=(0,))
+    folders = root / "images" / split, root / "annotations" / split
+    return paired_images(*folders, _ADE_HINT, truths, ignored, f"{split}/")
 
 
 def _scene_classes(path: Path) -> dict[int, str]:
@@ -157,17 +118,13 @@ def _scene_classes(path: Path) -> dict[int, str]:
     return {int(row[0]): row[-1].strip() for row in rows}
 
 
-def _scene_truths(image: Path, mask: Path, categories: dict[int, str]) -> list[Truth]:
-    return truths_of_labels(labels_of(image, mask), categories)
-
-
-def _scene_others(image: Path, mask: Path) -> NDArray[np.bool_]:
-    others: NDArray[np.bool_] = labels_of(image, mask) == 0
-    return others
+def _pixels_of(image: Path, mask: Path, values: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Read which pixels have one of several labels."""
+    return np.isin(labels_of(image, mask), values)
 
 
 def _ade_truths(image: Path, mask: Path, info: Path) -> list[Truth]:
-    red, green, blue = np.moveaxis(colours_of(image, mask), 2, 0)
+    red, green, blue = np.moveaxis(labels_of(image, mask, load_image), 2, 0)
     classes = red // 10 * 256 + green
     labels = np.where(classes > 0, classes * 256 + blue, 0)
     names = _ade_names(info) if info.is_file() else {}
@@ -197,7 +154,3 @@ def _city_truths(image: Path, mask: Path) -> list[Truth]:
         ignore = not alone or number in _CITY_VOID
         truths.append(Truth(value, own, tight_box(own), _CITY_COUNTED[number], ignore))
     return truths
-
-
-def _city_void(image: Path, mask: Path) -> NDArray[np.bool_]:
-    return np.isin(labels_of(image, mask), _CITY_VOID)

@@ -2,6 +2,6 @@
 
 from nexus.data.video.opening import VideoLike, open_video
 from nexus.data.video.source import FrameIndexError, VideoSource
-from nexus.data.video.writer import VideoWriter
+from nexus.data.video.video_writer import VideoWriter
 
 __all__ = ["FrameIndexError", "VideoLike", "VideoSource", "VideoWriter", "open_video"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import struct
 import warnings
 from collections import OrderedDict
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from nexus.core.errors import MissingDependencyError, NexusWarning, VideoError
-from nexus.data.images.decoding import check_pixels
+from nexus.core.errors import NexusWarning, VideoError
+from nexus.core.packages import optional_module
+from nexus.data.images.decoding import check_pixels, turned
 from nexus.data.video.packet_index import first_gap, read_index
 from nexus.data.video.source import VideoSource
 
@@ -63,14 +65,13 @@ class VideoFile(VideoSource):
     def __init__(self, path: Path, *, max_pixels: int | None, cache_mb: int = 64) -> None:
         super().__init__()
         self.name = repr(str(path))
-        self._path = path
+        self.path: Path = path
         self._max_pixels = max_pixels
         self._cache_bytes = cache_mb << 20
         self._cached: OrderedDict[int, av.VideoFrame] = OrderedDict()
         self._held_bytes = 0
         self._next: int | None = None
         self._pictures: Iterator[av.VideoFrame] = iter(())
-        self._size_hw: tuple[int, int] | None = None
         self._stored_wh: tuple[int, int] | None = None
         self._orientation = (False, False, False)
         self._container, self._stream = self._open()
@@ -86,7 +87,8 @@ class VideoFile(VideoSource):
                 self._count()
             elif self._index.truncated:
                 self._settle_end()
-            self._size_hw = self._frame(0).shape[:2]
+            height, width, _ = self._frame(0).shape
+            self._size_hw = (height, width)
         except BaseException:
             self.close()
             raise
@@ -99,8 +101,6 @@ class VideoFile(VideoSource):
     @property
     def size_hw(self) -> tuple[int, int]:
         """Height and width of every frame, upright."""
-        if self._size_hw is None:
-            raise VideoError(f"expected an open video, got {self.name}, which has no frame yet")
         return self._size_hw
 
     def frame(self, index: int) -> NDArray[np.uint8]:
@@ -117,9 +117,9 @@ class VideoFile(VideoSource):
 
     def fingerprint(self) -> str:
         """Return a digest of the size of the file and of some of its bytes."""
-        size = self._path.stat().st_size
+        size = self.path.stat().st_size
         digest = hashlib.sha256(f"file {size} ".encode())
-        with self._path.open("rb") as file:
+        with self.path.open("rb") as file:
             for offset in (0, size // 2, max(size - _SAMPLE_BYTES, 0)):
                 file.seek(offset)
                 digest.update(file.read(_SAMPLE_BYTES))
@@ -138,13 +138,13 @@ class VideoFile(VideoSource):
     def _open(self) -> tuple[Any, Any]:
         """Open the file; return the container and its video stream."""
         av = import_av()
-        if not self._path.is_file():
+        if not self.path.is_file():
             raise VideoNotFoundError(f"expected a video file, got {self.name}, which is no file")
-        if self._path.stat().st_size == 0:
+        if self.path.stat().st_size == 0:
             raise VideoError(f"expected a video file, got {self.name}, which is empty")
         try:
             container = av.open(
-                f"file:{self._path}",
+                f"file:{self.path}",
                 metadata_errors="replace",
                 options={"format_whitelist": _FORMATS},
             )
@@ -168,24 +168,19 @@ class VideoFile(VideoSource):
     def _frame(self, number: int) -> NDArray[np.uint8]:
         if self._container is None:
             raise VideoError(f"expected an open video, got {self.name}, which has been closed")
-        picture = self._cached.get(number)
-        if picture is None:
-            picture = self._reach(number)
+        picture = self._cached.get(number) or self._reach(number)
         if picture is None:
             self._refuse(number)
         return self._upright(picture)
 
     def _reach(self, number: int) -> av.VideoFrame | None:
         """Decode up to a frame, from where the decoder is if that is on the way to it."""
-        starts = self._index.starts(number)
-        if self._next is not None and self._next <= number:
-            key = self._index.frame_of_packet(starts[0])
-            if key <= self._next or number - self._next < _SHORT_WAY:
-                picture = self._advance(number)
-                if picture is not None:
-                    return picture
-        for start in starts[:_ATTEMPTS]:
-            self._seek(start)
+        starts = self._index.starts(number)[:_ATTEMPTS]
+        ahead = -1 if self._next is None else number - self._next
+        near = ahead < _SHORT_WAY or self._index.frame_of_packet(starts[0]) <= number - ahead
+        for start in [None, *starts] if ahead >= 0 and near else starts:
+            if start is not None:
+                self._seek(start)
             picture = self._advance(number)
             if picture is not None:
                 return picture
@@ -239,27 +234,19 @@ class VideoFile(VideoSource):
                     continue
                 position = None if first.pts is None else self._index.packet_at(first.pts)
                 if position is not None and position <= start:
-                    self._pictures = self._decode(packets, first, start)
+                    self._pictures = self._decode(itertools.chain([first], packets), start)
                     return
         # The start of a file, and places its own seek misses, are always reached this way.
         self._container.close()
         self._container, self._stream = self._open()
-        self._pictures = self._decode(self._container.demux(self._stream), None, start)
+        self._pictures = self._decode(self._container.demux(self._stream), start)
 
-    def _decode(
-        self, packets: Iterator[Any], first: Any | None, start: int
-    ) -> Iterator[av.VideoFrame]:
+    def _decode(self, packets: Iterator[Any], start: int) -> Iterator[av.VideoFrame]:
         """Yield the frames of the packets from `start` on, passing over damaged ones."""
         av = import_av()
         begun = start == 0
-
-        def all_packets() -> Iterator[Any]:
-            if first is not None:
-                yield first
-            yield from packets
-
         try:
-            for packet in all_packets():
+            for packet in packets:
                 begun = begun or packet.pts == self._index.packet_pts[start]
                 if not begun and packet.size:
                     continue
@@ -294,15 +281,7 @@ class VideoFile(VideoSource):
                 hint="export the video again with one size",
             )
         converted = self._reformatter.reformat(picture, format="rgb24")
-        pixels: NDArray[Any] = converted.to_ndarray()
-        swap, mirror, upend = self._orientation
-        if swap:
-            pixels = pixels.swapaxes(0, 1)
-        if mirror:
-            pixels = pixels[:, ::-1]
-        if upend:
-            pixels = pixels[::-1]
-        return np.ascontiguousarray(pixels, np.uint8)
+        return np.ascontiguousarray(turned(converted.to_ndarray(), *self._orientation), np.uint8)
 
     def _read_orientation(self, picture: Any) -> tuple[bool, bool, bool]:
         """Return whether to swap the axes, then mirror left and right, then top and bottom.
@@ -369,15 +348,9 @@ def import_av() -> Any:
     Raises:
         MissingDependencyError: It is not installed.
     """
-    try:
-        import av
-        import av.video.reformatter
-    except ImportError as error:
-        raise MissingDependencyError(
-            "expected the package 'av' to read or write a video file, got an ImportError",
-            hint="pip install 'nexus-segmentation[video]'; a folder of frames needs no package",
-        ) from error
-    return av
+    hint = "'nexus-segmentation[video]'; a folder of frames needs no package"
+    optional_module("av.video.reformatter", "to read or write a video file", hint)
+    return optional_module("av", "to read or write a video file", hint)
 
 
 def _video_stream(container: Any, name: str) -> Any:

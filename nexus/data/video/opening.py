@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from fractions import Fraction
 from pathlib import Path
 from types import GeneratorType
@@ -18,22 +18,10 @@ from PIL import Image
 from nexus.core.errors import InputError, NexusError, VideoError
 from nexus.data.images.loading import DEFAULT_MAX_PIXELS, ImageLike, load_image
 from nexus.data.video.file_reader import VideoFile, VideoNotFoundError
-from nexus.data.video.source import FrameIndexError, VideoSource, digest_frames
+from nexus.data.video.source import VideoSource, digest_frames
 
 if TYPE_CHECKING:
     import torch
-
-__all__ = [
-    "DEFAULT_RATE",
-    "FrameIndexError",
-    "FrameList",
-    "FrameStream",
-    "VideoFile",
-    "VideoLike",
-    "VideoNotFoundError",
-    "VideoSource",
-    "open_video",
-]
 
 VideoLike: TypeAlias = (
     "str | os.PathLike[str] | NDArray[Any] | torch.Tensor | Iterable[ImageLike] | VideoSource"
@@ -70,6 +58,7 @@ def open_video(
         InputError: A rate that is not above 0, or one given for a file with its own times.
         MissingDependencyError: A video file, and PyAV is not installed.
     """
+    path = Path(source) if isinstance(source, (str, os.PathLike)) else None
     if isinstance(source, VideoSource) or (
         isinstance(source, (str, os.PathLike)) and not Path(source).is_dir()
     ):
@@ -78,107 +67,108 @@ def open_video(
                 f"expected no rate for a source with times of its own, got rate={rate}",
                 hint="leave rate out; to show the result faster, write it with other times",
             )
-        if isinstance(source, VideoSource):
-            return source
-        return _open_file(Path(source), max_pixels)
+        return source if isinstance(source, VideoSource) else _open_file(Path(source), max_pixels)
     per_second = DEFAULT_RATE if rate is None else float(rate)
     if not 0 < per_second < float("inf"):
         raise InputError(f"expected rate in frames per second above 0, got {rate!r}")
-    if isinstance(source, (str, os.PathLike)):
-        return _open_folder(Path(source), per_second, max_pixels)
+    if path is not None:
+        return _open_folder(path, per_second, max_pixels)
     if hasattr(source, "ndim") and hasattr(source, "shape"):
         return _open_stack(source, per_second, max_pixels)
+    hint = "make a generator that yields the frames as RGB arrays"
     if isinstance(source, (bytes, bytearray, memoryview, Mapping, Set, Image.Image)):
-        raise VideoError(
-            f"expected a video as a path, a stack, a list or an iterator of frames, "
-            f"got {type(source).__name__}",
-            hint="put a single picture in a list; write encoded video to a file",
-        )
-    if hasattr(source, "__len__") and hasattr(source, "__getitem__"):
+        hint = "put a single picture in a list; write encoded video to a file"
+    elif hasattr(source, "__len__") and hasattr(source, "__getitem__"):
         sequence: Any = source
         _check_paths([item for item in sequence if isinstance(item, (str, os.PathLike))])
-        return FrameList(
-            len(sequence),
-            sequence.__getitem__,
-            rate=per_second,
-            max_pixels=max_pixels,
-            name="a list of frames",
-            label=lambda index: _label(sequence[index]),
-        )
-    if isinstance(source, Iterable):
-        return FrameStream(iter(source), rate=per_second, max_pixels=max_pixels)
+        return FrameList(sequence, per_second, max_pixels, "a list of frames")
+    elif isinstance(source, Iterable):
+        return FrameStream(iter(source), per_second, max_pixels)
     raise VideoError(
         f"expected a video as a path, a stack, a list or an iterator of frames, "
         f"got {type(source).__name__}",
-        hint="make a generator that yields the frames as RGB arrays",
+        hint=hint,
     )
 
 
-class FrameList(VideoSource):
+class _Frames(VideoSource):
+    """Frames whose first one says which size they all have."""
+
+    _max_pixels: int | None
+    _size_hw: tuple[int, int] | None = None
+
+    def _load(self, picture: ImageLike, what: str) -> NDArray[np.uint8]:
+        """Return a picture as (H, W, 3) uint8 RGB, of the size of the first.
+
+        Raises:
+            VideoError: It cannot be read, or is of another size.
+        """
+        try:
+            pixels = load_image(picture, max_pixels=self._max_pixels)
+        except InputError as error:
+            raise VideoError(f"{what}: {error.message}", hint=error.hint) from error
+        height, width, _ = pixels.shape
+        size_hw = self._size_hw = self._size_hw or (height, width)
+        if (height, width) != size_hw:
+            raise VideoError(
+                f"expected frames of {size_hw[1]} x {size_hw[0]} pixels like the first, "
+                f"got {what} with {width} x {height}",
+                hint="bring all frames to one size",
+            )
+        if pixels.dtype == np.uint16:
+            return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        if pixels.dtype == np.float32:
+            return np.rint(pixels * 255).astype(np.uint8)
+        return pixels.astype(np.uint8, copy=False)
+
+
+class FrameList(_Frames):
     """Frames that can be had one by one in any order, each loaded when it is asked for.
 
     Args:
-        count: Number of frames.
-        load: Gives the picture of a frame number, in any form `load_image` reads.
+        pictures: In any form `load_image` reads; anything with a length and places.
         rate: Frames per second.
         max_pixels: Largest height x width of a frame.
         name: What the source is, for messages.
-        label: Gives what to call a frame in messages, such as its file name.
 
     Raises:
         VideoError: There is no frame, or the first cannot be read.
     """
 
-    def __init__(
-        self,
-        count: int,
-        load: Callable[[int], ImageLike],
-        *,
-        rate: float,
-        max_pixels: int | None,
-        name: str,
-        label: Callable[[int], str] = lambda index: "",
-    ) -> None:
+    def __init__(self, pictures: Any, rate: float, max_pixels: int | None, name: str) -> None:
         super().__init__()
-        if count < 1:
+        if not len(pictures):
             raise VideoError(f"expected at least one frame, got {name} with none")
         self.name = name
         self.rate = rate
-        self._count = count
-        self._load = load
-        self._label = label
+        self._pictures = pictures
         self._max_pixels = max_pixels
-        self._size_hw = self._read(0).shape[:2]
+        self.frame(0)
 
     @property
     def frame_count(self) -> int:
         """Number of frames."""
-        return self._count
+        return len(self._pictures)
 
     @property
     def size_hw(self) -> tuple[int, int]:
         """Height and width of every frame."""
-        height, width = self._size_hw
-        return height, width
+        return self._size_hw or (0, 0)
 
     def frame(self, index: int) -> NDArray[np.uint8]:
         """Return one frame, (H, W, 3) uint8 RGB; see `VideoSource.frame`."""
         number = self.checked(index)
-        pixels = self._read(number)
-        _check_size(pixels, self.size_hw, f"frame {number}{self._label(number)} of {self.name}")
-        return pixels
+        picture = self._pictures[number]
+        file = f" ({Path(picture).name})" if isinstance(picture, (str, os.PathLike)) else ""
+        return self._load(picture, f"frame {number}{file} of {self.name}")
 
     def fingerprint(self) -> str:
         """Return a digest of the number of frames and of the first, middle and last one."""
-        last = self._count - 1
-        return digest_frames(self._count, *(self.frame(index) for index in (0, last // 2, last)))
-
-    def _read(self, number: int) -> NDArray[np.uint8]:
-        what = f"frame {number}{self._label(number)} of {self.name}"
-        return _load_frame(self._load(number), self._max_pixels, what)
+        last = self.frame_count - 1
+        return digest_frames(last + 1, *(self.frame(index) for index in (0, last // 2, last)))
 
 
-class FrameStream(VideoSource):
+class FrameStream(_Frames):
     """Frames of an iterator, such as a camera: each is had once, in order.
 
     Args:
@@ -189,7 +179,7 @@ class FrameStream(VideoSource):
 
     seekable = False
 
-    def __init__(self, frames: Iterator[ImageLike], *, rate: float, max_pixels: int | None) -> None:
+    def __init__(self, frames: Iterator[ImageLike], rate: float, max_pixels: int | None) -> None:
         super().__init__()
         self.name = "an iterator of frames"
         self.rate = rate
@@ -198,7 +188,6 @@ class FrameStream(VideoSource):
         self._current: NDArray[np.uint8] | None = None
         self._index = -1
         self._ended = False
-        self._first_size_hw: tuple[int, int] | None = None
 
     @property
     def frame_count(self) -> int | None:
@@ -212,10 +201,9 @@ class FrameStream(VideoSource):
         Raises:
             VideoError: The iterator has no frame, or raises.
         """
-        if self._first_size_hw is None and not self.has(0):
+        if self._size_hw is None and not self.has(0):
             raise VideoError(f"expected at least one frame, got {self.name} with none")
-        height, width = self._first_size_hw or (0, 0)
-        return height, width
+        return self._size_hw or (0, 0)
 
     def has(self, index: int) -> bool:
         """Say whether there is a frame of that number, asking the iterator for it if it is next.
@@ -270,35 +258,27 @@ class FrameStream(VideoSource):
             raise
         except Exception as error:  # a caller's iterator may raise anything
             raise VideoError(f"expected {what}, got {type(error).__name__}: {error}") from error
-        pixels = _load_frame(picture, self._max_pixels, what)
-        if self._first_size_hw is None:
-            self._first_size_hw = pixels.shape[:2]
-        _check_size(pixels, self.size_hw, what)
-        self._current, self._index = pixels, number
+        self._current, self._index = self._load(picture, what), number
 
 
 def _open_file(path: Path, max_pixels: int | None) -> VideoFile:
     if not path.exists():
-        text = str(path)
-        hint = None
-        if "://" in text or ":/" in text:
-            hint = "download it first; for a camera pass an iterator of its frames"
+        hint = "download it first; for a camera pass an iterator of its frames"
         raise VideoNotFoundError(
-            f"expected a video file or a folder of frames, got {text!r}, which does not exist",
-            hint=hint,
+            f"expected a video file or a folder of frames, got {str(path)!r}, which does not exist",
+            hint=hint if ":/" in str(path) else None,
         )
     return VideoFile(path, max_pixels=max_pixels)
 
 
+def frame_files(folder: Path) -> list[Path]:
+    """Return the pictures in a folder, in the order people count: frame2 before frame10."""
+    there = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted((path for path in there if path.suffix.lower() in _SUFFIXES), key=_natural_key)
+
+
 def _open_folder(folder: Path, rate: float, max_pixels: int | None) -> FrameList:
-    paths = sorted(
-        (
-            path
-            for path in folder.iterdir()
-            if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
-        ),
-        key=_natural_key,
-    )
+    paths = frame_files(folder)
     if not paths:
         raise VideoError(
             f"expected a folder of frames, got {str(folder)!r} without pictures",
@@ -312,59 +292,30 @@ def _open_folder(folder: Path, rate: float, max_pixels: int | None) -> FrameList
                 hint="keep frames and masks in folders of their own",
             )
     _check_paths(paths)
-    return FrameList(
-        len(paths),
-        paths.__getitem__,
-        rate=rate,
-        max_pixels=max_pixels,
-        name=repr(str(folder)),
-        label=lambda index: _label(paths[index]),
-    )
+    frames = FrameList(paths, rate, max_pixels, repr(str(folder)))
+    frames.path = folder
+    return frames
 
 
 def _open_stack(stack: Any, rate: float, max_pixels: int | None) -> FrameList:
     """Open an array or tensor whose first axis is time."""
     shape = tuple(int(side) for side in stack.shape)
-    tensor = hasattr(stack, "detach")
-    hint = None
-    if tensor:
+    kind = "tensor" if hasattr(stack, "detach") else "stack"
+    channels_first, channels_last = (
+        len(shape) == 4 and shape[axis] in (1, 3, 4) for axis in (1, -1)
+    )
+    hint = "for a video of one frame pass frame[None]" if len(shape) < 4 else None
+    if kind == "tensor":
         expected = "a tensor of shape (T, 3, H, W) or (T, H, W, 3)"
-        fits = len(shape) == 4 and (shape[1] in (1, 3, 4) or shape[3] in (1, 3, 4))
+        fits = channels_first or channels_last
     else:
         expected = "an array of shape (T, H, W, 3), (T, H, W, 1) or (T, H, W)"
-        fits = (len(shape) == 4 and shape[3] in (1, 3, 4)) or (
-            len(shape) == 3 and shape[2] not in (1, 3, 4)
-        )
-        if len(shape) == 4 and shape[1] in (1, 3, 4):
+        fits = channels_last or (len(shape) == 3 and shape[2] not in (1, 3, 4))
+        if channels_first:
             hint = "channels come last in a NumPy array: frames.transpose(0, 2, 3, 1)"
-    if len(shape) < 4:
-        hint = "for a video of one frame pass frame[None]"
     if not fits:
         raise VideoError(f"expected {expected}, got shape {shape}", hint=hint)
-    name = f"a {'tensor' if tensor else 'stack'} of shape {shape}"
-    return FrameList(shape[0], stack.__getitem__, rate=rate, max_pixels=max_pixels, name=name)
-
-
-def _load_frame(picture: ImageLike, max_pixels: int | None, what: str) -> NDArray[np.uint8]:
-    """Return a picture as (H, W, 3) uint8 RGB."""
-    try:
-        pixels = load_image(picture, max_pixels=max_pixels)
-    except InputError as error:
-        raise VideoError(f"{what}: {error.message}", hint=error.hint) from error
-    if pixels.dtype == np.uint16:
-        return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if pixels.dtype == np.float32:
-        return np.rint(pixels * 255).astype(np.uint8)
-    return pixels.astype(np.uint8, copy=False)
-
-
-def _check_size(pixels: NDArray[np.uint8], size_hw: tuple[int, int], what: str) -> None:
-    if pixels.shape[:2] != size_hw:
-        raise VideoError(
-            f"expected frames of {size_hw[1]} x {size_hw[0]} pixels like the first, "
-            f"got {what} with {pixels.shape[1]} x {pixels.shape[0]}",
-            hint="bring all frames to one size",
-        )
+    return FrameList(stack, rate, max_pixels, f"a {kind} of shape {shape}")
 
 
 def _check_paths(paths: list[Any]) -> None:
@@ -389,10 +340,6 @@ def _check_paths(paths: list[Any]) -> None:
                 f"{Path(first[1]).name}, got {Path(path).name} with {sides[1]} x {sides[0]}",
                 hint="bring all frames to one size, or move the file elsewhere",
             )
-
-
-def _label(item: Any) -> str:
-    return f" ({Path(item).name})" if isinstance(item, (str, os.PathLike)) else ""
 
 
 def _natural_key(path: Path) -> list[tuple[int, str]]:

@@ -112,21 +112,13 @@ def read_index(container: av.container.InputContainer, stream: Any, path: Path) 
     """
     import av
 
-    rows: list[tuple[int, int, bool, bool, bool]] = []
+    rows: list[tuple[int, ...]] = []
     broken = False
     try:
         for packet in container.demux(stream):
-            if packet.size == 0:
-                continue
-            rows.append(
-                (
-                    _NO_TIME if packet.pts is None else packet.pts,
-                    _NO_TIME if packet.dts is None else packet.dts,
-                    bool(packet.is_keyframe),
-                    bool(packet.is_discard),
-                    bool(packet.is_corrupt),
-                )
-            )
+            if packet.size:
+                times = (_NO_TIME if time is None else time for time in (packet.pts, packet.dts))
+                rows.append((*times, packet.is_keyframe, packet.is_discard, packet.is_corrupt))
     except (av.error.FFmpegError, OSError):  # what could be read up to here is kept
         broken = True
     while rows and rows[-1][-1]:
@@ -136,10 +128,8 @@ def read_index(container: av.container.InputContainer, stream: Any, path: Path) 
     if not rows:
         cause = "it is cut off before the first" if truncated else "it is empty"
         raise VideoError(f"expected a video with frames, got {str(path)!r} with none: {cause}")
-    pts, dts = (np.array(column, np.int64) for column in list(zip(*rows, strict=True))[:2])
-    key = np.array([row[2] for row in rows])
-    hidden = np.array([row[3] for row in rows])
-    damaged = sum(row[4] for row in rows)
+    pts, dts, key, hidden, corrupt = np.ascontiguousarray(np.array(rows, np.int64).T)
+    damaged = int(corrupt.sum())
     origin = 0
     if not any(name in container.format.name for name in _ZERO_BASED):
         start_us = container.start_time or 0
@@ -147,7 +137,7 @@ def read_index(container: av.container.InputContainer, stream: Any, path: Path) 
     if _NO_TIME in pts or len(np.unique(pts)) < len(pts):
         return VideoIndex(None, pts, dts, np.zeros(1, np.int64), origin, truncated, damaged)
     keys = np.flatnonzero(key) if key.any() else np.zeros(1, np.int64)
-    shown = pts[~hidden]
+    shown = pts[hidden == 0]
     # Frames before the first key frame, in the file or on the screen, miss what they refer to.
     shown = shown[(shown >= pts[keys[0]]) & np.isin(shown, pts[keys[0] :])]
     return VideoIndex(np.sort(shown), pts, dts, keys, origin, truncated, damaged)
@@ -180,7 +170,7 @@ def is_cut_short(path: Path) -> bool:
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(64)
-        if head[4:8] == b"ftyp" or head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip"):
+        if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
             return _boxes_end(file, size) > size
         if head.startswith(b"\x1a\x45\xdf\xa3"):
             return _segment_end(head) > size
@@ -198,9 +188,7 @@ def _boxes_end(file: Any, size: int) -> int:
         length = int.from_bytes(header[:4], "big")
         if length == 1:
             length = int.from_bytes(header[8:16], "big")
-        if length == 0:  # to the end of the file
-            return size
-        if length < 8:  # not a box: trailing bytes that players ignore
+        if length < 8:  # 0: to the end of the file; else trailing bytes that players ignore
             return size
         offset += length
     return offset
@@ -215,6 +203,6 @@ def _segment_end(head: bytes) -> int:
     width = 9 - first.bit_length()
     if width > 8:
         return 0
-    value = int.from_bytes(head[start + 4 : start + 4 + width], "big") & ~(1 << 7 * width)
     unknown = (1 << 7 * width) - 1
+    value = int.from_bytes(head[start + 4 : start + 4 + width], "big") & unknown
     return 0 if value == unknown else start + 4 + width + value

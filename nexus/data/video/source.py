@@ -7,7 +7,7 @@ import operator
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from types import TracebackType
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ class VideoSource(ABC):
 
     Attributes:
         name: What the source is, for messages.
+        path: The file or folder it is read from; None if there is none.
         seekable: Whether frames can be read in any order, and again.
         rate: Frames per second, an average where the rate varies.
         truncated: Whether the source turned out to end before what it announces.
@@ -34,6 +35,7 @@ class VideoSource(ABC):
     """
 
     name: str
+    path: Path | None = None
     seekable: bool = True
     rate: float
     truncated: bool = False
@@ -130,12 +132,7 @@ class VideoSource(ABC):
     def __enter__(self) -> VideoSource:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

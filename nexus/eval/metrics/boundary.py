@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.spatial import KDTree
 
 from nexus.core.errors import InputError
-from nexus.eval.metrics.inputs import Mask, mask_pair
+from nexus.eval.metrics.overlap import Mask, iou, mask_pair
+from nexus.ops.masks import rim
 
 
 def boundary_f(
@@ -52,15 +52,15 @@ def boundary_f(
     """
     if not (math.isfinite(bound) and bound > 0):
         raise InputError(f"expected a bound above 0, got {bound}")
-    one, two = mask_pair(predicted, truth, ignored, ranks=(2,))
-    if one.any() != two.any():
+    predicted, truth = mask_pair(predicted, truth, ignored, ranks=(2,))
+    if predicted.any() != truth.any():
         return 0.0
-    radius = bound if bound >= 1 else math.ceil(bound * math.hypot(*one.shape))
-    points_one, points_two = (np.argwhere(_inner_boundary(mask)) for mask in (one, two))
-    if not len(points_one) or not len(points_two):
-        return float(len(points_one) == len(points_two))
-    precision = _share_near(points_one, points_two, radius)
-    recall = _share_near(points_two, points_one, radius)
+    radius = bound if bound >= 1 else math.ceil(bound * math.hypot(*predicted.shape))
+    found, wanted = (np.argwhere(_inner_boundary(mask)) for mask in (predicted, truth))
+    if not len(found) or not len(wanted):
+        return float(len(found) == len(wanted))
+    precision = _share_near(found, wanted, radius)
+    recall = _share_near(wanted, found, radius)
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
@@ -73,18 +73,9 @@ def boundary_iou(
 ) -> float:
     """Return the IoU of the rims of two masks: their pixels near background or the image's edge.
 
-    Args:
-        predicted: Bool (H, W).
-        truth: Bool (H, W).
-        dilation: Width of the rim as a share of the image's diagonal; rounded to whole pixels, at
-            least 1, counted along rows and columns and diagonals alike.
-        ignored: Bool (H, W): pixels removed from both.
-
-    Returns:
-        A number in [0, 1]; 1 if both masks are empty, 0 if one is.
-
-    Raises:
-        InputError: Masks that are not bool (H, W) of one shape, or a dilation that is not above 0.
+    `dilation`, above 0, is the width of the rim as a share of the image's diagonal; rounded to
+    whole pixels, at least 1, counted along rows and columns and diagonals alike. The other
+    arguments, range and errors are those of `boundary_f`.
 
     Examples:
         >>> mask = np.zeros((50, 50), bool)
@@ -94,11 +85,9 @@ def boundary_iou(
     """
     if not (math.isfinite(dilation) and dilation > 0):
         raise InputError(f"expected a dilation above 0, got {dilation}")
-    one, two = mask_pair(predicted, truth, ignored, ranks=(2,))
-    width = max(1, round(dilation * math.hypot(*one.shape)))
-    rim_one, rim_two = _rim(one, width), _rim(two, width)
-    union = np.count_nonzero(rim_one | rim_two)
-    return float(np.count_nonzero(rim_one & rim_two) / union) if union else 1.0
+    predicted, truth = mask_pair(predicted, truth, ignored, ranks=(2,))
+    width = max(1, round(dilation * math.hypot(*predicted.shape)))
+    return iou(rim(predicted, width), rim(truth, width))
 
 
 def _inner_boundary(mask: Mask) -> Mask:
@@ -113,12 +102,3 @@ def _inner_boundary(mask: Mask) -> Mask:
 def _share_near(points: NDArray[np.int64], others: NDArray[np.int64], radius_px: float) -> float:
     distances, _ = KDTree(others).query(points, distance_upper_bound=radius_px + 1)
     return float(np.count_nonzero(distances <= radius_px) / len(points))
-
-
-def _rim(mask: Mask, width_px: int) -> Mask:
-    # One separable filter equals `width_px` erosions by a 3 x 3 square; outside is background.
-    inner = ndimage.minimum_filter(
-        mask.astype(np.uint8), size=2 * width_px + 1, mode="constant", cval=0
-    )
-    rim: Mask = mask & (inner == 0)
-    return rim

@@ -6,14 +6,17 @@ import contextlib
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nexus.core.errors import InputError, MissingDependencyError
+from nexus.core.choices import entry
+from nexus.core.errors import InputError
+from nexus.core.json_text import read_json
+from nexus.core.packages import optional_module
 from nexus.data.truth.labelled import Truth
 from nexus.ops.rle import encode_rle, rle_area
 
@@ -94,17 +97,21 @@ def average_precision(
             or masks of different sizes in one image.
         MissingDependencyError: pycocotools is not installed.
     """
-    _check_kind(kind)
+    entry(_IOU_TYPE, kind, "a kind")
     categories: dict[str, int] = {}
     truths: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
     count = 0
     for count, (objects, detections) in enumerate(images, 1):
-        _check_sizes(objects, detections, kind)
-        for record in (_truth_record(truth, kind) for truth in objects):
-            truths.append(_numbered(record, len(truths) + 1, count, categories))
-        for record in (_found_record(detection, kind) for detection in detections):
-            found.append(_numbered(record, len(found) + 1, count, categories))
+        given: list[Truth | Detection] = [*objects, *detections]
+        sizes = {each.mask.shape for each in given if each.mask is not None}
+        if kind == "mask" and len(sizes) > 1:
+            raise InputError(f"expected masks of one size in an image, got {sorted(sizes)}")
+        for each in given:
+            category = categories.setdefault(each.category or _NO_CATEGORY, len(categories) + 1)
+            records = truths if isinstance(each, Truth) else found
+            known = {"id": len(records) + 1, "image_id": count, "category_id": category}
+            records.append({**known, **_record(each, kind)})
     if not truths:
         raise InputError(f"expected at least one true object, got none in {count} images")
     # COCO asks for sizes to draw polygons; run lengths bring their own.
@@ -112,8 +119,7 @@ def average_precision(
         "images": [{"id": index, "height": 0, "width": 0} for index in range(1, count + 1)],
         "categories": [{"id": number, "name": name} for name, number in categories.items()],
     }
-    ground_truth = _index({**shared, "annotations": truths})
-    return _evaluate(ground_truth, _index({**shared, "annotations": found}), kind)
+    return _evaluate({**shared, "annotations": truths}, {**shared, "annotations": found}, kind)
 
 
 def coco_scores(
@@ -134,16 +140,14 @@ def coco_scores(
             have.
         MissingDependencyError: pycocotools is not installed.
     """
-    _check_kind(kind)
+    entry(_IOU_TYPE, kind, "a kind")
     if isinstance(ground_truth, Mapping):
-        truth = _index(dict(ground_truth))
+        truth = dict(ground_truth)
     else:
-        import json
-
         path = Path(ground_truth)
         if not path.is_file():
             raise InputError(f"expected a COCO instances file, got no file at {path}")
-        truth = _index(json.loads(path.read_text("utf-8")))
+        truth = read_json(path, dict, "a COCO instances file")
     needed = ("image_id", "category_id", "score", "segmentation" if kind == "mask" else "bbox")
     for record in results:
         missing = [key for key in needed if key not in record]
@@ -151,103 +155,63 @@ def coco_scores(
             raise InputError(
                 f"expected results with {', '.join(needed)}, got one without {', '.join(missing)}"
             )
-    unknown = {record["image_id"] for record in results} - set(truth.getImgIds())
+    unknown = {record["image_id"] for record in results} - {
+        image["id"] for image in truth.get("images", ())
+    }
     if unknown:
         raise InputError(
             "expected results for images of the ground truth, "
             f"got one for image_id {min(unknown, key=str)}",
             hint="are the results those of another split?",
         )
-    found = [
-        {**_sized(record, kind), "id": index, "iscrowd": 0}
+    sized = [
+        {**record, "area": _area(record, kind), "id": index, "iscrowd": 0}
         for index, record in enumerate(results, 1)
     ]
-    dataset = {key: truth.dataset[key] for key in ("images", "categories")}
-    return _evaluate(truth, _index({**dataset, "annotations": found}), kind)
+    dataset = {key: truth[key] for key in ("images", "categories")}
+    return _evaluate(truth, {**dataset, "annotations": sized}, kind)
 
 
-def _check_kind(kind: str) -> None:
-    if kind not in _IOU_TYPE:
-        raise InputError(f"expected a kind of {' or '.join(_IOU_TYPE)}, got {kind!r}")
-
-
-def _check_sizes(objects: Sequence[Truth], detections: Sequence[Detection], kind: Kind) -> None:
-    if kind == "box":
-        return
-    sizes = {truth.mask.shape for truth in objects}
-    sizes |= {found.mask.shape for found in detections if found.mask is not None}
-    if len(sizes) > 1:
-        raise InputError(f"expected masks of one size in an image, got {sorted(sizes)}")
-
-
-def _truth_record(truth: Truth, kind: Kind) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "category": truth.category,
-        "bbox": _xywh(truth.box_xyxy),
-        "area": float(np.count_nonzero(truth.mask)),
-        "iscrowd": int(truth.ignore),
-        "ignore": int(truth.ignore),
-    }
-    return {**record, "segmentation": encode_rle(truth.mask)} if kind == "mask" else record
-
-
-def _found_record(detection: Detection, kind: Kind) -> dict[str, Any]:
-    compared = detection.mask if kind == "mask" else detection.box_xyxy
+def _record(found: Truth | Detection, kind: Kind) -> dict[str, Any]:
+    """Return what COCOeval asks for of an object."""
+    compared: Any = found.mask if kind == "mask" else found.box_xyxy
     if compared is None:
         raise InputError(f"expected every detection to have a {kind}, got one without")
-    score = float(detection.score)
+    record: dict[str, Any] = {"iscrowd": 0}
+    if kind == "mask":
+        record["segmentation"] = encode_rle(np.asarray(compared))
+    else:
+        left, top, right, bottom = (float(edge) for edge in compared)
+        record["bbox"] = [left, top, right - left, bottom - top]
+    if isinstance(found, Truth):
+        ignore = int(found.ignore)
+        area = float(np.count_nonzero(found.mask))
+        return {**record, "area": area, "iscrowd": ignore, "ignore": ignore}
+    score = float(found.score)
     if not np.isfinite(score):
         raise InputError(f"expected a finite score of every detection, got {score}")
-    record: dict[str, Any] = {"category": detection.category, "score": score, "iscrowd": 0}
-    if kind == "mask":
-        return {**record, **_sized({"segmentation": encode_rle(np.asarray(compared))}, kind)}
-    return {**record, **_sized({"bbox": _xywh(compared)}, kind)}
+    return {**record, "area": _area(record, kind), "score": score}
 
 
-def _numbered(
-    record: dict[str, Any], number: int, image: int, categories: dict[str, int]
-) -> dict[str, Any]:
-    name = record.pop("category") or _NO_CATEGORY
-    category = categories.setdefault(name, len(categories) + 1)
-    return {**record, "id": number, "image_id": image, "category_id": category}
-
-
-def _sized(record: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
-    """Return a result with the area COCOeval asks for."""
+def _area(record: Mapping[str, Any], kind: Kind) -> float:
     if kind == "box":
-        return {**record, "area": record["bbox"][2] * record["bbox"][3]}
-    return {**record, "area": rle_area(record["segmentation"])}
+        return float(record["bbox"][2] * record["bbox"][3])
+    return float(rle_area(record["segmentation"]))
 
 
-def _xywh(box_xyxy: Any) -> list[float]:
-    left, top, right, bottom = (float(edge) for edge in box_xyxy)
-    return [left, top, right - left, bottom - top]
-
-
-def _index(dataset: dict[str, Any]) -> Any:
-    try:
-        from pycocotools.coco import COCO
-    except ImportError as error:
-        raise MissingDependencyError(
-            "expected the package 'pycocotools' for average precision, got an ImportError",
-            hint="pip install pycocotools",
-        ) from error
-    coco = COCO()
-    coco.dataset = dataset
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco.createIndex()
-    return coco
-
-
-def _evaluate(truth: Any, found: Any, kind: Kind) -> DetectionScores:
+def _evaluate(truth: dict[str, Any], found: dict[str, Any], kind: Kind) -> DetectionScores:
+    """Compare two COCO datasets."""
+    make = optional_module("pycocotools.coco", "for average precision").COCO
     from pycocotools.cocoeval import COCOeval
 
+    sides = make(), make()
     # pycocotools reports by printing, and stdout belongs to results.
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(truth, found, _IOU_TYPE[kind])
+        for side, dataset in zip(sides, (truth, found), strict=True):
+            side.dataset = dataset
+            side.createIndex()
+        evaluation = COCOeval(*sides, _IOU_TYPE[kind])
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    names = [field.name for field in fields(DetectionScores)]
-    values = [float(value) if value > -1 else None for value in evaluation.stats]
-    return DetectionScores(**dict(zip(names, values, strict=True)))
+    return DetectionScores(*(float(value) if value > -1 else None for value in evaluation.stats))

@@ -49,8 +49,13 @@ def clicks_to_reach(ious: Sequence[float], threshold: float, max_clicks: int = 2
         >>> clicks_to_reach([0.6, 0.88, 0.84, 0.91], 0.85), clicks_to_reach([0.6, 0.7], 0.9)
         (2, 20)
     """
-    reached = _reached(ious, threshold, max_clicks)
-    return int(np.argmax(reached)) + 1 if reached.any() else max_clicks
+    if not 0 < threshold <= 1:
+        raise InputError(
+            f"expected a threshold above 0 and at most 1, got {threshold}",
+            hint="NoC@85 is threshold=0.85",
+        )
+    reached = np.flatnonzero(_curve(ious, max_clicks) >= threshold)
+    return int(reached[0]) + 1 if len(reached) else max_clicks
 
 
 def number_of_clicks(
@@ -71,10 +76,8 @@ def number_of_clicks(
         >>> count.mean, count.failures
         (11.0, 1)
     """
-    if not len(curves):
-        raise InputError("expected the curve of at least one object, got none")
-    counts = [clicks_to_reach(curve, threshold, max_clicks) for curve in curves]
-    failures = sum(not _reached(curve, threshold, max_clicks).any() for curve in curves)
+    counts = [clicks_to_reach(curve, threshold, max_clicks) for curve in _some(curves)]
+    failures = sum(max(curve[:max_clicks]) < threshold for curve in curves)
     return ClickCount(threshold, max_clicks, float(np.mean(counts)), failures, len(curves))
 
 
@@ -97,24 +100,15 @@ def iou_per_click(curves: Sequence[Sequence[float]], max_clicks: int = 20) -> ND
         >>> iou_per_click([[0.5, 1.0], [0.7, 0.8, 0.9]], 3).round(2).tolist()
         [0.6, 0.9, 0.95]
     """
+    cut = [_curve(curve, max_clicks) for curve in _some(curves)]
+    longest = [np.pad(values, (0, max_clicks - len(values)), "edge") for values in cut]
+    return np.asarray(np.mean(longest, axis=0))
+
+
+def _some(curves: Sequence[Sequence[float]]) -> Sequence[Sequence[float]]:
     if not len(curves):
         raise InputError("expected the curve of at least one object, got none")
-    table = np.empty((len(curves), max_clicks))
-    for row, curve in zip(table, curves, strict=True):
-        values = _curve(curve, max_clicks)
-        row[: len(values)] = values
-        row[len(values) :] = values[-1]
-    mean: NDArray[np.float64] = table.mean(0)
-    return mean
-
-
-def _reached(ious: Sequence[float], threshold: float, max_clicks: int) -> NDArray[np.bool_]:
-    if not 0 < threshold <= 1:
-        raise InputError(
-            f"expected a threshold above 0 and at most 1, got {threshold}",
-            hint="NoC@85 is threshold=0.85",
-        )
-    return np.asarray(_curve(ious, max_clicks) >= threshold)
+    return curves
 
 
 def _curve(ious: Sequence[float], max_clicks: int) -> NDArray[np.float64]:

@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import KDTree
 
+from nexus.core.choices import entry
 from nexus.core.errors import InputError
-from nexus.eval.metrics.inputs import Mask, mask_pair
+from nexus.eval.metrics.overlap import Mask, mask_pair
 from nexus.eval.metrics.surface_elements import surface_elements
 
 Surface = Literal["voxels", "elements"]
+_Values = NDArray[np.float64]
+_Points = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +82,9 @@ class SurfaceDistances:
         """
         if not 0 < percentile <= 100:
             raise InputError(f"expected a percentile above 0 and at most 100, got {percentile}")
-        if not len(self.to_truth_mm) and not len(self.to_predicted_mm):
-            return 0.0
-        if not len(self.to_truth_mm) or not len(self.to_predicted_mm):
-            return math.inf
+        lengths = len(self.to_truth_mm), len(self.to_predicted_mm)
+        if not all(lengths):
+            return math.inf if any(lengths) else 0.0
         if self.surface == "voxels":
             return float(max(np.percentile(mm, percentile) for mm, _ in self._both))
         return max(_weighted_percentile(mm, weights, percentile) for mm, weights in self._both)
@@ -123,21 +125,16 @@ def surface_distances(
         >>> surface_distances(np.roll(mask, 1, 1), mask, spacing=(1, 0.5)).hausdorff_mm()
         0.5
     """
-    one, two = mask_pair(predicted, truth, ignored, ranks=(2, 3))
-    steps = _spacing(spacing, one.ndim)
-    if surface not in _PIECES:
-        raise InputError(f"expected a surface of {' or '.join(_PIECES)}, got {surface!r}")
-    part = _extent(one | two)
-    (points_one, weights_one), (points_two, weights_two) = (
-        _PIECES[surface](mask[part], steps) for mask in (one, two)
+    predicted, truth = mask_pair(predicted, truth, ignored, ranks=(2, 3))
+    steps = _spacing(spacing, predicted.ndim)
+    pieces = entry(_PIECES, surface, "a surface")
+    # The smallest part of the arrays with all of both masks: outside is background anyway.
+    part = (*ndimage.find_objects((predicted | truth).astype(np.uint8)), ...)[0]
+    (found, found_weights), (wanted, wanted_weights) = (
+        pieces(mask[part], steps) for mask in (predicted, truth)
     )
-    return SurfaceDistances(
-        to_truth_mm=_nearest(points_one, points_two, steps),
-        to_predicted_mm=_nearest(points_two, points_one, steps),
-        predicted_weights=weights_one,
-        truth_weights=weights_two,
-        surface=surface,
-    )
+    both_ways = _nearest(found, wanted, steps), _nearest(wanted, found, steps)
+    return SurfaceDistances(*both_ways, found_weights, wanted_weights, surface)
 
 
 def normalised_surface_dice(
@@ -151,19 +148,11 @@ def normalised_surface_dice(
 ) -> float:
     """Return the normalised surface Dice (NSD) of Nikolov et al., arXiv 1809.04430.
 
-    Args:
-        predicted: Bool (H, W) or (D, H, W).
-        truth: Bool, the same shape.
-        tolerance_mm: How far apart surfaces may be and count as one, 0 or more.
-        spacing: Size of a pixel or voxel along each axis, mm; one number for all axes.
-        ignored: Bool, the same shape: voxels removed from both.
-        surface: "voxels" as in MONAI, or "elements" as in DeepMind's package.
+    The arguments and errors are those of `surface_distances`, and `tolerance_mm`: how far apart
+    surfaces may be and count as one; an InputError below 0.
 
     Returns:
         A number in [0, 1]; 1 if both masks are empty, 0 if one is.
-
-    Raises:
-        InputError: What `surface_distances` refuses, or a tolerance below 0.
 
     Examples:
         >>> mask = np.zeros((5, 5), bool)
@@ -174,10 +163,9 @@ def normalised_surface_dice(
         >>> normalised_surface_dice(shifted, mask, tolerance_mm=1, spacing=(1, 2))
         0.5
     """
-    distances = surface_distances(
+    return surface_distances(
         predicted, truth, spacing=spacing, ignored=ignored, surface=surface
-    )
-    return distances.share_within(tolerance_mm)
+    ).share_within(tolerance_mm)
 
 
 def hausdorff95(
@@ -190,18 +178,10 @@ def hausdorff95(
 ) -> float:
     """Return the 95th percentile of the distances between two surfaces, the larger direction.
 
-    Args:
-        predicted: Bool (H, W) or (D, H, W).
-        truth: Bool, the same shape.
-        spacing: Size of a pixel or voxel along each axis, mm; one number for all axes.
-        ignored: Bool, the same shape: voxels removed from both.
-        surface: "voxels" as in MONAI, or "elements" as in DeepMind's package.
+    The arguments and errors are those of `surface_distances`.
 
     Returns:
         Millimetres; 0 if both masks are empty, infinity if one is.
-
-    Raises:
-        InputError: What `surface_distances` refuses.
 
     Examples:
         >>> mask = np.zeros((5, 5), bool)
@@ -209,10 +189,9 @@ def hausdorff95(
         >>> hausdorff95(np.roll(mask, 2, axis=1), mask, spacing=(1, 0.75))
         1.5
     """
-    distances = surface_distances(
+    return surface_distances(
         predicted, truth, spacing=spacing, ignored=ignored, surface=surface
-    )
-    return distances.hausdorff_mm(95)
+    ).hausdorff_mm(95)
 
 
 def _spacing(spacing: float | Sequence[float], axes: int) -> NDArray[np.float64]:
@@ -227,15 +206,7 @@ def _spacing(spacing: float | Sequence[float], axes: int) -> NDArray[np.float64]
     return steps
 
 
-def _extent(mask: Mask) -> tuple[slice, ...]:
-    """Return the smallest part of the array with all of a mask: outside is background anyway."""
-    found = ndimage.find_objects(mask.astype(np.uint8))
-    return found[0] if found else (slice(None),) * mask.ndim
-
-
-def _surface_voxels(
-    mask: Mask, steps: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _surface_voxels(mask: Mask, steps: _Values) -> tuple[_Points, _Values]:
     points = np.argwhere(mask & ~np.asarray(ndimage.binary_erosion(mask)))
     return points, np.ones(len(points))
 
@@ -243,9 +214,7 @@ def _surface_voxels(
 _PIECES = {"voxels": _surface_voxels, "elements": surface_elements}
 
 
-def _weighted_percentile(
-    distances: NDArray[np.float64], weights: NDArray[np.float64], percentile: float
-) -> float:
+def _weighted_percentile(distances: _Values, weights: _Values, percentile: float) -> float:
     order = np.argsort(distances, kind="stable")
     shares = np.cumsum(weights[order]) / weights.sum()
     # Rounding can leave the last share a little below 1.
@@ -253,12 +222,9 @@ def _weighted_percentile(
     return float(distances[order[index]])
 
 
-def _nearest(
-    points: NDArray[np.int64], others: NDArray[np.int64], steps: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _nearest(points: _Points, others: _Points, steps: _Values) -> _Values:
     if not len(points) or not len(others):
         return np.full(len(points), np.inf)
     _, index = KDTree(others * steps).query(points * steps)
     # Differences of whole voxels first, so that two voxels of 0.7 mm are exactly 1.4 mm apart.
-    distances: NDArray[np.float64] = np.linalg.norm((points - others[index]) * steps, axis=1)
-    return distances
+    return np.asarray(np.linalg.norm((points - others[index]) * steps, axis=1))

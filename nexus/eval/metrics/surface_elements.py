@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from nexus.eval.metrics.inputs import Mask
+from nexus.eval.metrics.overlap import Mask
 
 _Corner = tuple[int, ...]
 _Point = tuple[float, ...]
@@ -47,38 +47,25 @@ def surface_elements(
     for bit, corner in enumerate(_corners(mask.ndim)):
         window = tuple(slice(at, at + side) for at, side in zip(corner, size, strict=True))
         codes |= padded[window] << bit
-    whole = 2 ** len(_corners(mask.ndim)) - 1
-    points = np.argwhere((codes > 0) & (codes < whole))
-    return points, _sizes(mask.ndim, steps)[codes[tuple(points.T)]]
-
-
-def _sizes(axes: int, steps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the length or area of the element of each pattern of voxels."""
-    codes, simplices = _table(axes)
-    sizes = np.zeros(2 ** len(_corners(axes)))
-    np.add.at(sizes, codes, _simplex_sizes(simplices * steps))
-    return sizes
+    patterns, simplices = _table(mask.ndim)
+    sizes = np.zeros(2 ** len(_corners(mask.ndim)))  # of the element of each pattern of voxels
+    np.add.at(sizes, patterns, _simplex_sizes(simplices * steps))
+    points = np.argwhere((codes > 0) & (codes < len(sizes) - 1))
+    return points, sizes[codes[tuple(points.T)]]
 
 
 @lru_cache
 def _table(axes: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return the simplices of all patterns, (S, axes points, axes), with their patterns, (S,)."""
-    patterns = _patterns(axes)
-    codes = [code for code, simplices in enumerate(patterns) for _ in simplices]
-    return np.array(codes), np.array([simplex for pattern in patterns for simplex in pattern])
-
-
-def _patterns(axes: int) -> tuple[tuple[_Simplex, ...], ...]:
-    """Return the segments or triangles of every pattern, in the unit cube."""
     corners = _corners(axes)
-    patterns = []
+    found = []
     for code in range(2 ** len(corners)):
         inside = {corner for bit, corner in enumerate(corners) if code >> bit & 1}
         if len(inside) > len(corners) // 2:
             inside = set(corners) - inside
-        parts = _connected(inside)
-        patterns.append(tuple(simplex for part in parts for simplex in _cut(part, axes)))
-    return tuple(patterns)
+        found += [(code, simplex) for part in _connected(inside) for simplex in _cut(part, axes)]
+    codes, simplices = zip(*found, strict=True)
+    return np.array(codes), np.array(simplices)
 
 
 @lru_cache
@@ -96,8 +83,8 @@ def _connected(corners: set[_Corner]) -> list[set[_Corner]]:
     return parts
 
 
-def _is_edge(one: _Corner, two: _Corner) -> bool:
-    return sum(a != b for a, b in zip(one, two, strict=True)) == 1
+def _is_edge(corner: _Corner, other: _Corner) -> bool:
+    return sum(a != b for a, b in zip(corner, other, strict=True)) == 1
 
 
 def _cut(part: set[_Corner], axes: int) -> list[_Simplex]:
@@ -107,11 +94,8 @@ def _cut(part: set[_Corner], axes: int) -> list[_Simplex]:
     neighbours: dict[_Point, list[_Point]] = {}
     for axis, side in itertools.product(range(3), (0, 1)):
         face = tuple(corner for corner in _corners(3) if corner[axis] == side)
-        crossings = _crossings(part, face)
-        if crossings:
-            one, two = crossings
-            neighbours.setdefault(one, []).append(two)
-            neighbours.setdefault(two, []).append(one)
+        for start, end in itertools.permutations(_crossings(part, face), 2):
+            neighbours.setdefault(start, []).append(end)
     ring = [next(iter(neighbours))]
     while len(ring) < len(neighbours):
         ring.append(next(point for point in neighbours[ring[-1]] if point not in ring))

@@ -8,9 +8,10 @@ first frame, whose mask is given, nor the last is counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +19,10 @@ from numpy.typing import ArrayLike, NDArray
 from nexus.core.errors import InputError
 from nexus.eval.metrics.boundary import boundary_f
 from nexus.eval.metrics.overlap import iou
+
+Frame: TypeAlias = NDArray[Any] | None
+Masks: TypeAlias = Sequence[Frame]
+Values: TypeAlias = NDArray[np.float64]
 
 _RECALL_ABOVE = 0.5
 _QUARTERS = 4
@@ -50,6 +55,11 @@ class VideoScores:
     j: NDArray[np.float64]
     f: NDArray[np.float64]
 
+    @classmethod
+    def of(cls, frames: Sequence[tuple[float, float]]) -> VideoScores:
+        """Put the J and F of at least one frame together."""
+        return cls(*np.array(frames).T)  # (T, 2) -> two of (T,)
+
     @property
     def j_statistics(self) -> FrameStatistics:
         """Mean, recall and decay of J."""
@@ -66,11 +76,7 @@ class VideoScores:
         return float((self.j.mean() + self.f.mean()) / 2)
 
 
-def jaccard_frames(
-    predicted: Sequence[NDArray[Any] | None],
-    truth: Sequence[NDArray[Any] | None],
-    ignored: Sequence[NDArray[Any] | None] | None = None,
-) -> NDArray[np.float64]:
+def jaccard_frames(predicted: Masks, truth: Masks, ignored: Masks | None = None) -> Values:
     """Return J of each frame: the IoU of the two masks.
 
     Args:
@@ -91,25 +97,18 @@ def jaccard_frames(
     return np.array([_measure(iou, *frame) for frame in _frames(predicted, truth, ignored)])
 
 
-def boundary_frames(
-    predicted: Sequence[NDArray[Any] | None],
-    truth: Sequence[NDArray[Any] | None],
-    ignored: Sequence[NDArray[Any] | None] | None = None,
-) -> NDArray[np.float64]:
+def boundary_frames(predicted: Masks, truth: Masks, ignored: Masks | None = None) -> Values:
     """Return F of each frame: `boundary_f` with its default bound.
 
-    Args:
-        predicted: T masks, bool (H, W); None for a frame without the object.
-        truth: T masks, or None, likewise.
-        ignored: T masks of pixels that count for nothing, or None, likewise.
-
-    Returns:
-        (T,) in [0, 1]; 1 where the object is in neither, 0 where it is in one.
-
-    Raises:
-        InputError: Different numbers of frames, or masks that `boundary_f` refuses.
+    Arguments, result and errors are those of `jaccard_frames`.
     """
     return np.array([_measure(boundary_f, *frame) for frame in _frames(predicted, truth, ignored)])
+
+
+def frame_scores(predicted: Frame, truth: Frame, ignored: Frame = None) -> tuple[float, float]:
+    """Return J and F of one frame; arguments and errors are those of `jaccard_frames`."""
+    frame = (predicted, truth, ignored)
+    return _measure(iou, *frame), _measure(boundary_f, *frame)
 
 
 def frame_statistics(values: ArrayLike) -> FrameStatistics:
@@ -142,18 +141,14 @@ def frame_statistics(values: ArrayLike) -> FrameStatistics:
 
 
 def j_and_f(
-    predicted: Sequence[NDArray[Any] | None],
-    truth: Sequence[NDArray[Any] | None],
-    ignored: Sequence[NDArray[Any] | None] | None = None,
-    *,
-    skip_ends: bool = True,
+    predicted: Masks, truth: Masks, ignored: Masks | None = None, *, skip_ends: bool = True
 ) -> VideoScores:
     """Return J and F of one object over the frames of a video.
 
     Args:
-        predicted: T masks, bool (H, W); None for a frame without the object.
-        truth: T masks, or None, likewise.
-        ignored: T masks of pixels that count for nothing, or None, likewise.
+        predicted: As in `jaccard_frames`.
+        truth: As there.
+        ignored: As there.
         skip_ends: Leave out the first and the last frame, as the semi-supervised task does.
 
     Raises:
@@ -167,8 +162,7 @@ def j_and_f(
             f"expected at least one frame that counts, got a video of {len(truth)}",
             hint="skip_ends=False counts the first and the last frame too",
         )
-    scores = [(_measure(iou, *frame), _measure(boundary_f, *frame)) for frame in frames]
-    return VideoScores(*np.array(scores).T)  # (T, 2) -> two of (T,)
+    return VideoScores.of([frame_scores(*frame) for frame in frames])
 
 
 def score_label_maps(
@@ -196,12 +190,23 @@ def score_label_maps(
     if not first_frames:
         raise InputError("expected at least one object, got none")
     scores: dict[int, list[tuple[float, float]]] = {object_id: [] for object_id in first_frames}
-    for index, (labels, wanted) in enumerate(_paired(predicted, truth)):
-        ignored = wanted < 0
+    missing = object()
+    pairs: Iterator[Any] = itertools.zip_longest(predicted, truth, fillvalue=missing)
+    for index, (labels, wanted) in enumerate(pairs):
+        if labels is missing or wanted is missing:
+            raise InputError(
+                "expected as many predicted label maps as true ones, got fewer or more",
+                hint="None stands for a frame nothing was predicted for",
+            )
+        for array in (wanted, wanted if labels is None else labels):
+            if not np.issubdtype(np.asarray(array).dtype, np.integer):
+                kind = np.asarray(array).dtype
+                raise InputError(f"expected label maps of integers, got {kind} in frame {index}")
+        ignored = np.asarray(wanted) < 0
         for object_id in (key for key, first in first_frames.items() if index > first):
             mask = None if labels is None else labels == object_id
-            frame = (mask, wanted == object_id, ignored if ignored.any() else None)
-            scores[object_id].append((_measure(iou, *frame), _measure(boundary_f, *frame)))
+            frame = frame_scores(mask, wanted == object_id, ignored if ignored.any() else None)
+            scores[object_id].append(frame)
     result = {}
     for object_id, frames in scores.items():
         counted = frames[:-1] if skip_last else frames
@@ -210,7 +215,7 @@ def score_label_maps(
                 f"expected at least one frame that counts for object {object_id}, got none",
                 hint="skip_last=False counts the last frame too",
             )
-        result[object_id] = VideoScores(*np.array(counted).T)  # (T, 2) -> two of (T,)
+        result[object_id] = VideoScores.of(counted)
     return result
 
 
@@ -229,23 +234,15 @@ def davis_summary(scores: Iterable[VideoScores]) -> dict[str, float]:
     objects = list(scores)
     if not objects:
         raise InputError("expected the scores of at least one object, got none")
-    rows = {"j": [o.j_statistics for o in objects], "f": [o.f_statistics for o in objects]}
     summary = {"j_and_f": float(np.mean([o.j_and_f for o in objects]))}
-    for letter, statistics in rows.items():
-        for name in ("mean", "recall", "decay"):
-            summary[f"{letter}_{name}"] = float(np.mean([getattr(s, name) for s in statistics]))
+    for letter, name in itertools.product("jf", ("mean", "recall", "decay")):
+        values = [getattr(getattr(o, f"{letter}_statistics"), name) for o in objects]
+        summary[f"{letter}_{name}"] = float(np.mean(values))
     return summary
 
 
-_Frame = tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None]
-
-
-def _frames(
-    predicted: Sequence[NDArray[Any] | None],
-    truth: Sequence[NDArray[Any] | None],
-    ignored: Sequence[NDArray[Any] | None] | None,
-) -> list[_Frame]:
-    void: Sequence[NDArray[Any] | None] = [None] * len(truth) if ignored is None else ignored
+def _frames(predicted: Masks, truth: Masks, ignored: Masks | None) -> list[tuple[Any, Any, Any]]:
+    void: Masks = [None] * len(truth) if ignored is None else ignored
     if not len(predicted) == len(truth) == len(void):
         numbers = [len(predicted), len(truth)] + ([] if ignored is None else [len(ignored)])
         raise InputError(
@@ -255,36 +252,10 @@ def _frames(
     return list(zip(predicted, truth, void, strict=True))
 
 
-def _measure(
-    metric: Any,
-    predicted: NDArray[Any] | None,
-    truth: NDArray[Any] | None,
-    ignored: NDArray[Any] | None,
-) -> float:
+def _measure(metric: Any, predicted: Frame, truth: Frame, ignored: Frame) -> float:
     """Return a metric of one frame, where None is an empty mask."""
     if predicted is None and truth is None:
         return 1.0
     size = np.asarray(truth if predicted is None else predicted).shape
-    one, two = (np.zeros(size, np.bool_) if m is None else m for m in (predicted, truth))
-    return float(metric(one, two, ignored=ignored))
-
-
-def _paired(
-    predicted: Iterable[NDArray[Any] | None], truth: Iterable[NDArray[Any]]
-) -> Iterable[tuple[NDArray[Any] | None, NDArray[Any]]]:
-    try:
-        for index, (labels, wanted) in enumerate(zip(predicted, truth, strict=True)):
-            for array in (labels, wanted):
-                if array is not None and not np.issubdtype(np.asarray(array).dtype, np.integer):
-                    raise InputError(
-                        f"expected label maps of integers, got {np.asarray(array).dtype} "
-                        f"in frame {index}"
-                    )
-            yield labels, np.asarray(wanted)
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(
-            "expected as many predicted label maps as true ones, got fewer or more",
-            hint="None stands for a frame nothing was predicted for",
-        ) from error
+    both = (np.zeros(size, np.bool_) if mask is None else mask for mask in (predicted, truth))
+    return float(metric(*both, ignored=ignored))

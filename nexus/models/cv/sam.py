@@ -19,10 +19,11 @@ from typing_extensions import Self
 from nexus.core.errors import CheckpointError
 from nexus.core.weights.checkpoint import read_checkpoint
 from nexus.core.weights.hub_folder import weights_in
+from nexus.models.decoding import Candidates, EncodedImages
 from nexus.models.frame import FramePrompts, with_input_side
+from nexus.models.frontend import Frontend
 from nexus.models.policy import SAM_POLICY, Policy
 from nexus.models.pretrained import PretrainedModel
-from nexus.models.promptable import Frontend
 from nexus.models.registry import is_hub_id, model_spec
 from nexus.nn.encoder import ImageEncoder
 from nexus.nn.mask_decoder import MaskDecoder
@@ -95,24 +96,23 @@ class SAM(PretrainedModel):
         self.config = config
         self.eval()
 
-    def image_positions(self, grid_hw: tuple[int, int]) -> Tensor:
-        """Return the position code of a feature grid, (1, C, gh, gw)."""
-        return self.prompt_encoder.dense_positions(grid_hw)
+    def _prepare_maps(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return features (B, C, gh, gw) and the position code of their grid, (1, C, gh, gw)."""
+        (features,) = maps
+        gh, gw = features.shape[-2:]
+        dtype = self.prompt_encoder.no_mask_embed.weight.dtype
+        return features.to(dtype), self.prompt_encoder.dense_positions((gh, gw))
 
-    def decode_maps(
-        self,
-        maps: Sequence[Tensor],
-        input_side: int,
-        image_pe: Tensor,
-        prompts: FramePrompts,
-        several: bool,
-    ) -> tuple[Tensor, Tensor]:
-        """Decode P prompts in the model frame, each on the features of an image of its own."""
+    def score(
+        self, images: EncodedImages, prompts: FramePrompts, multimask_output: bool
+    ) -> Candidates:
+        """Score the mask candidates of P prompts; see `PromptableModel.score`."""
+        features, image_pe = images.maps
         sparse, dense = self.prompt_encoder(
-            prompts.point_coords, prompts.point_labels, prompts.mask_input, input_side
+            prompts.point_coords, prompts.point_labels, prompts.mask_input, images.input_side
         )
-        features = maps[0].to(sparse.dtype)
-        return self.mask_decoder(features, image_pe, sparse, dense, several)
+        decoded = self.mask_decoder.decode_tokens(features, image_pe, sparse, dense)
+        return Candidates.of_tokens(self.mask_decoder, decoded, multimask_output)
 
     @classmethod
     def _from_folder(cls, folder: Path, variant: str | None) -> Self:
@@ -146,22 +146,14 @@ def config_from_hf(config: Mapping[str, Any]) -> SAMConfig:
     """
     if config.get("model_type") != "sam":
         raise ValueError(f"model_type is {config.get('model_type')!r}, not 'sam'")
-    vision = config.get("vision_config", {})
+    vision = dict(config.get("vision_config", {}))
+    given = {ours: vision[theirs] for theirs, ours in _VIT_SIZES.items() if theirs in vision}
+    if "global_blocks" in given:
+        given["global_blocks"] = tuple(given["global_blocks"])
     prompt = config.get("prompt_encoder_config", {})
     decoder = config.get("mask_decoder_config", {})
-    usual = ViTConfig()
-    width = vision.get("hidden_size", usual.width)
     return SAMConfig(
-        ViTConfig(
-            width=width,
-            depth=vision.get("num_hidden_layers", usual.depth),
-            heads=vision.get("num_attention_heads", usual.heads),
-            global_blocks=tuple(vision.get("global_attn_indexes", usual.global_blocks)),
-            input_side=vision.get("image_size", usual.input_side),
-            patch=vision.get("patch_size", usual.patch),
-            window=vision.get("window_size", usual.window),
-            out_channels=vision.get("output_channels", usual.out_channels),
-        ),
+        ViTConfig(**given),
         dim=prompt.get("hidden_size", 256),
         mask_channels=prompt.get("mask_input_channels", 16),
         decoder_heads=decoder.get("num_attention_heads", 8),
@@ -170,6 +162,16 @@ def config_from_hf(config: Mapping[str, Any]) -> SAMConfig:
     )
 
 
+_VIT_SIZES = {
+    "hidden_size": "width",
+    "num_hidden_layers": "depth",
+    "num_attention_heads": "heads",
+    "global_attn_indexes": "global_blocks",
+    "image_size": "input_side",
+    "patch_size": "patch",
+    "window_size": "window",
+    "output_channels": "out_channels",
+}
 # Hugging Face's names and the official ones, in the order they are replaced.
 _FROM_HF = (
     ("vision_encoder.patch_embed.projection.", "image_encoder.patch_embed.proj."),

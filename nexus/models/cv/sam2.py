@@ -1,14 +1,14 @@
 """SAM 2 and SAM 2.1: images, and the steps that tracking through a video is made of.
 
 Follows "SAM 2: Segment Anything in Images and Videos" (arXiv 2408.00714) and the official sam2
-code. On images the model is used like SAM. The steps of tracking (`frame_features`, `condition`,
-`decode_objects`, `encode_memory`) are batched over K objects and remember nothing: what they need
-of other frames comes in as an argument, and `nexus.models.memory` says what that is.
+code. On images the model is used like SAM. The parts of a step of tracking (`frame_features`,
+`condition`, `decode_objects`, `adopt_masks`, `encode_memory`) remember nothing: what they need of
+other frames comes in as an argument. `nexus.models.tracking_step` says what each is given and puts
+them together.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
@@ -19,12 +19,13 @@ from torch import Tensor, nn
 
 from nexus.core.errors import InputError
 from nexus.core.types import ImageEmbedding
-from nexus.data.images.loading import DEFAULT_MAX_PIXELS, ImageLike
+from nexus.models.decoding import Candidates, EncodedImages
 from nexus.models.frame import FramePrompts
-from nexus.models.memory import FrameFeatures, ObjectOutputs, Recall
+from nexus.models.frontend import Frontend
+from nexus.models.memory import NO_OBJECT_LOGIT, FrameFeatures, ObjectOutputs, Recall
 from nexus.models.policy import SAM2_POLICY, Policy
-from nexus.models.promptable import Frontend
 from nexus.models.tracking import TrackingModel
+from nexus.models.tracking_step import TrackingHabits
 from nexus.nn.encoder import ImageEncoder
 from nexus.nn.fpn import PyramidEncoder, in_turn
 from nexus.nn.hiera import Hiera, HieraConfig
@@ -38,16 +39,13 @@ from nexus.nn.prompt_encoder import PADDING, PromptEncoder
 from nexus.nn.repvit import RepViT, RepViTConfig
 from nexus.ops.resize import resize_logits
 
-NO_OBJECT_LOGIT = -1024.0
-"""Mask logit all over a frame that an object is not in."""
-
 _MASK_LOGIT = 10.0  # a mask given as a prompt counts as logits of this size
 _PREVIOUS_LOGIT_LIMIT = 32.0
 
 
 @dataclass(frozen=True)
-class SAM2Config:
-    """Sizes and habits of a SAM 2; what is not a size may be changed on a loaded model.
+class SAM2Config(TrackingHabits):
+    """Sizes of a SAM 2, and its habits, which may be changed on a loaded model.
 
     Attributes:
         trunk: Sizes of the image trunk.
@@ -59,14 +57,6 @@ class SAM2Config:
             number each; 0 keeps one token for every cell of the feature grid.
         marks_occlusion: A memory of a frame without the object is marked so (2.1).
         times_pointers: Object pointers carry how many frames ago they were (2.1).
-        max_memories: Frames of memory; all conditioning frames together count as one.
-        max_pointers: Object pointers; those of conditioning frames come on top.
-        max_conditioning: Conditioning frames looked at, the nearest ones; None for all.
-        stability: Margin in logits and least share, see `ObjectMaskDecoder.decode_objects`; None
-            never lets a candidate stand in for an unstable single mask.
-        binarize_clicks: Masks of prompted frames enter memory as 0 or 1, as the caller saw them.
-        fill_hole_area: Holes and specks of tracked masks up to this many low-resolution pixels
-            are filled and removed; 0 leaves them.
     """
 
     trunk: HieraConfig | RepViTConfig
@@ -77,12 +67,6 @@ class SAM2Config:
     latents: int = 0
     marks_occlusion: bool = True
     times_pointers: bool = True
-    max_memories: int = 7
-    max_pointers: int = 16
-    max_conditioning: int | None = None
-    stability: tuple[float, float] | None = (0.05, 0.98)
-    binarize_clicks: bool = True
-    fill_hole_area: int = 8
 
 
 _TRUNKS = {
@@ -148,6 +132,9 @@ class SAM2(TrackingModel):
 
     families: ClassVar[tuple[str, ...]] = ("sam2",)
     variants: ClassVar[Mapping[str, Any]] = VARIANTS
+    config: SAM2Config
+    # The original generator's, where SAM's keeps masks from 0.88 on.
+    automatic_settings: ClassVar[Mapping[str, Any]] = {"pred_iou_thresh": 0.8}
 
     def __init__(self, config: SAM2Config, variant: str = "sam2", policy: Policy = SAM2_POLICY):
         dim, memory_dim = config.dim, config.memory_dim
@@ -187,50 +174,32 @@ class SAM2(TrackingModel):
         """Return the position code of a feature grid, (1, C, gh, gw)."""
         return self.sam_prompt_encoder.dense_positions(grid_hw)
 
-    def decode_maps(
-        self,
-        maps: Sequence[Tensor],
-        input_side: int,
-        image_pe: Tensor,
-        prompts: FramePrompts,
-        several: bool,
-    ) -> tuple[Tensor, Tensor]:
-        """Decode P prompts in the model frame, each on the features of an image of its own."""
-        embedded = self.sam_prompt_encoder(
-            prompts.point_coords, prompts.point_labels, prompts.mask_input, input_side
-        )
-        dtype = self.no_mem_embed.dtype
-        features, fine, middle = (m.to(dtype) for m in maps)
-        decoded = self.sam_mask_decoder.decode_objects(
+    def _prepare_maps(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return features of frames without memory, their position code, and the finer maps."""
+        features, fine, middle = (each.to(self.no_mem_embed.dtype) for each in maps)
+        gh, gw = features.shape[-2:]
+        return (
             features + self.no_mem_embed.view(1, -1, 1, 1),
-            image_pe,
-            embedded,
-            self.sam_mask_decoder.arrange(fine, middle),
-            several,
-            # In training the single mask must learn, also where a candidate would stand in for it.
-            None if self.training else self.config.stability,
+            self.image_positions((gh, gw)),
+            *self.sam_mask_decoder.arrange(fine, middle),
         )
-        return decoded.low_res_logits, decoded.iou_scores
 
-    @property
-    def video_policy(self) -> Policy:
-        """How video frames enter: as images do, but resized by Pillow's bicubic filter."""
-        return dataclasses.replace(self.policy, interpolation="bicubic", resize_as="source")
+    def score(
+        self, images: EncodedImages, prompts: FramePrompts, multimask_output: bool
+    ) -> Candidates:
+        """Score the mask candidates of P prompts; see `PromptableModel.score`."""
+        features, image_pe, coarse, finest = images.maps
+        sparse, dense = self.sam_prompt_encoder(
+            prompts.point_coords, prompts.point_labels, prompts.mask_input, images.input_side
+        )
+        decoder, stability = self.sam_mask_decoder, self.config.stability
+        decoded = decoder.decode_tokens(features, image_pe, sparse, dense, (coarse, finest))
+        # In training the single mask must learn, also where a candidate would stand in for it.
+        if multimask_output or stability is None or self.training:
+            return Candidates.of_tokens(decoder, decoded, multimask_output)
+        # Which mask is given hangs on how stable the single mask is: it must be drawn.
+        return Candidates.of_logits(*decoder.draw_stable(decoded, *stability))
 
-    def encode_frames(
-        self,
-        frames: Sequence[ImageLike],
-        *,
-        input_side: int | None = None,
-        max_pixels: int | None = DEFAULT_MAX_PIXELS,
-    ) -> list[ImageEmbedding]:
-        """Encode video frames in one batch, under `video_policy`; else like `encode_images`."""
-        if not frames:
-            return []
-        frontend = dataclasses.replace(self.frontend, policy=self.video_policy)
-        return frontend.encode(self.image_encoder, frames, input_side, max_pixels)
-
-    @torch.no_grad()
     def frame_features(self, embedding: ImageEmbedding) -> FrameFeatures:
         """Prepare an encoded frame for tracking, on the device of the model."""
         embedding = embedding.to(self.device)
@@ -250,7 +219,6 @@ class SAM2(TrackingModel):
         """Return the features of a frame that nothing is remembered for, (1, C, gh, gw)."""
         return frame.features + self.no_mem_embed.view(1, -1, 1, 1)
 
-    @torch.no_grad()
     def condition(
         self, frame: FrameFeatures, recalls: Sequence[Recall], max_pointers: int | None = None
     ) -> Tensor:
@@ -275,35 +243,47 @@ class SAM2(TrackingModel):
             raise InputError("expected what at least one object looks back at, got none")
         return self.memory_attention(frame.features, frame.positions, memories)
 
-    @torch.no_grad()
     def decode_objects(
         self,
         frame: FrameFeatures,
         features: Tensor,
         prompts: FramePrompts | None = None,
-        several: bool | None = None,
+        habits: TrackingHabits | None = None,
     ) -> ObjectOutputs:
         """Decode K objects on a frame, each with a prompt of its own or all without.
+
+        At most one point, where a box counts as two, is ambiguous, and the best of three
+        candidates is taken; so it is while tracking, without any.
 
         Args:
             frame: The frame.
             features: (1 or K, C, gh, gw) its features, from `condition` or `without_memory`.
             prompts: In the model frame (`nexus.models.frame.prompts_to_frame`, under the policy of
                 the model), alike in length. A mask in them is that of an earlier answer.
-            several: Choose the best of the three candidates; None does so for at most one point,
-                where a box counts as two.
+            habits: None takes the configuration's.
         """
-        if prompts is None:
-            prompts = _no_prompts(len(features), features.device)
-        points = int((prompts.point_labels[:1] != PADDING).sum())
+        # Counted before prompts go to a device, where asking would wait for it.
+        multimask_output = prompts is None or int((prompts.point_labels[:1] != PADDING).sum()) <= 1
+        device = features.device
+        prompts = prompts or _no_prompts(len(features), device)
         mask = prompts.mask_input
         if mask is not None:
-            mask = mask.clamp(-_PREVIOUS_LOGIT_LIMIT, _PREVIOUS_LOGIT_LIMIT)
-        several = points <= 1 if several is None else several
-        decoded = self.decode_prompts(frame, features, prompts, mask, several)
-        return self.chosen(decoded)
+            mask = mask.to(device).clamp(-_PREVIOUS_LOGIT_LIMIT, _PREVIOUS_LOGIT_LIMIT)
+        stability = (habits or self.config).stability
+        decoded = self._decoded(frame, features, prompts, mask, multimask_output, stability)
+        chosen = decoded.iou_scores.argmax(-1)  # (K,)
+        each = torch.arange(len(chosen), device=chosen.device)
+        present = decoded.object_score_logits > 0  # (K, 1)
+        logits = decoded.low_res_logits[each, chosen].float()
+        pointer = self.obj_ptr_proj(decoded.tokens[each, chosen])
+        return ObjectOutputs(
+            torch.where(present[..., None], logits, NO_OBJECT_LOGIT),
+            decoded.iou_scores[each, chosen].float(),
+            torch.where(present, pointer, self.no_obj_ptr),
+            decoded.object_score_logits.float(),
+            decoded,
+        )
 
-    @torch.no_grad()
     def adopt_masks(self, frame: FrameFeatures, masks: Tensor) -> ObjectOutputs:
         """Take masks a caller gave as they are, and find the object pointers that go with them.
 
@@ -319,27 +299,28 @@ class SAM2(TrackingModel):
         logits = (2 * full - 1) * _MASK_LOGIT
         low = F.interpolate(logits, scale_factor=0.25, mode="bilinear", antialias=True)
         K = len(full)
-        prompts = _no_prompts(K, self.device)
         mask_input = self.mask_downsample(full.to(self.no_mem_embed.dtype))
         # The pointer comes from features that carry neither memory nor its absence.
-        decoded = self.decode_prompts(frame, frame.features, prompts, mask_input, False)
-        present = full.flatten(1).any(1, keepdim=True)  # (K, 1)
-        pointer = self.chosen(decoded).object_pointer
+        prompts = _no_prompts(K, self.device)
+        decoded = self._decoded(frame, frame.features, prompts, mask_input, False, None)
+        pointer = self.obj_ptr_proj(decoded.tokens[:, 0])
+        drawn = full.flatten(1).any(1, keepdim=True)  # (K, 1)
+        present = drawn & (decoded.object_score_logits > 0)
         return ObjectOutputs(
             low.squeeze(1),
             low.new_ones(K),
             torch.where(present, pointer, self.no_obj_ptr),
-            (2 * present.float() - 1) * _MASK_LOGIT,
-            torch.zeros(K, dtype=torch.long, device=self.device),
+            (2 * drawn.float() - 1) * _MASK_LOGIT,
+            None,
         )
 
-    @torch.no_grad()
     def encode_memory(
         self,
         frame: FrameFeatures,
         low_res_logits: Tensor,
         object_score_logits: Tensor,
         is_mask_from_prompt: bool | Tensor,
+        habits: TrackingHabits | None = None,
     ) -> Tensor:
         """Encode what a frame shows of K objects for later frames to look back at.
 
@@ -349,15 +330,16 @@ class SAM2(TrackingModel):
             object_score_logits: (K, 1) as in `ObjectOutputs`.
             is_mask_from_prompt: Whether a caller pointed at the object on this frame; one answer,
                 or (K,) bool.
+            habits: None takes the configuration's.
 
         Returns:
             (K, T, M) memory tokens; their places are the same for all frames of one size.
         """
         side, dtype = frame.geometry.input_side, self.no_mem_embed.dtype
         full = resize_logits(low_res_logits.to(self.device).float(), (side, side)).unsqueeze(1)
-        prompted = torch.as_tensor(is_mask_from_prompt, device=self.device).view(-1, 1, 1, 1)
-        if self.config.binarize_clicks and bool(prompted.any()):
-            full = torch.where(prompted, (full > 0).float(), full.sigmoid())
+        prompted = torch.as_tensor(is_mask_from_prompt).view(-1, 1, 1, 1)
+        if (habits or self.config).binarize_clicks and bool(prompted.any()):
+            full = torch.where(prompted.to(self.device), (full > 0).float(), full.sigmoid())
         else:
             full = full.sigmoid()
         full = full.mul(2 * _MASK_LOGIT).sub_(_MASK_LOGIT)
@@ -369,43 +351,24 @@ class SAM2(TrackingModel):
             return self.spatial_perceiver(memory)
         return memory.flatten(2).transpose(1, 2).contiguous()
 
-    def decode_prompts(
+    def _decoded(
         self,
         frame: FrameFeatures,
         features: Tensor,
         prompts: FramePrompts,
         mask_input: Tensor | None,
-        several: bool,
+        multimask_output: bool,
+        stability: tuple[float, float] | None,
     ) -> DecodedObjects:
-        """Answer prompts on a frame: all candidates, with gradients where they are wanted.
-
-        Args:
-            frame: The frame.
-            features: (n, C, gh, gw) conditioned on each object's memories.
-            prompts: Of n objects.
-            mask_input: (n, 1, 4 gh, 4 gw) logits, or None.
-            several: The M candidates, or the single mask.
-        """
+        """Decode prompts with mask logits (K, 1, 4 gh, 4 gw) or None: all candidates, or one."""
         embedded = self.sam_prompt_encoder(
-            prompts.point_coords, prompts.point_labels, mask_input, frame.geometry.input_side
+            prompts.point_coords.to(features.device),
+            prompts.point_labels.to(features.device),
+            mask_input,
+            frame.geometry.input_side,
         )
         return self.sam_mask_decoder.decode_objects(
-            features, frame.image_pe, embedded, frame.fine_pixels, several, self.config.stability
-        )
-
-    def chosen(self, decoded: DecodedObjects) -> ObjectOutputs:
-        """Take each object's best candidate, and account for objects that are not there."""
-        chosen = decoded.iou_scores.argmax(-1)  # (K,)
-        each = torch.arange(len(chosen), device=chosen.device)
-        present = decoded.object_score_logits > 0  # (K, 1)
-        logits = decoded.low_res_logits[each, chosen].float()
-        pointer = self.obj_ptr_proj(decoded.tokens[each, chosen])
-        return ObjectOutputs(
-            torch.where(present[..., None], logits, NO_OBJECT_LOGIT),
-            decoded.iou_scores[each, chosen].float(),
-            torch.where(present, pointer, self.no_obj_ptr),
-            decoded.object_score_logits.float(),
-            chosen,
+            features, frame.image_pe, embedded, frame.fine_pixels, multimask_output, stability
         )
 
     def _memory_positions(self, frame: FrameFeatures) -> Tensor:
@@ -434,20 +397,16 @@ class SAM2(TrackingModel):
             pointers = torch.stack(recall.pointers).to(self.device, dtype)
             pieces = pointers.shape[1] // M  # a pointer is as many tokens as fit it
             tokens.append(pointers.view(-1, M))
-            code = self._pointer_positions(recall.pointer_ages, span)
+            code = self.no_mem_embed.new_zeros(len(pointers), M)
+            if self.config.times_pointers:
+                ages = torch.tensor(recall.pointer_ages, dtype=torch.float32, device=self.device)
+                code = sine_times(ages / max(1, span - 1), self.config.dim)
+                code = self.obj_ptr_tpos_proj(code.to(dtype))  # (n, M)
             positions.append(code.repeat_interleave(pieces, dim=0))
         pointer_tokens = len(tokens[-1]) if recall.pointers else 0
         return MemoryTokens(
             torch.cat(tokens), torch.cat(positions), len(recall.memories), pointer_tokens
         )
-
-    def _pointer_positions(self, ages: tuple[int, ...], span: int) -> Tensor:
-        """Return the position code of object pointers, (n, M)."""
-        if not self.config.times_pointers:
-            return self.no_mem_embed.new_zeros(len(ages), self.config.memory_dim)
-        share = torch.tensor(ages, dtype=torch.float32, device=self.device) / max(1, span - 1)
-        code = sine_times(share, self.config.dim)
-        return self.obj_ptr_tpos_proj(code.to(self.no_mem_embed.dtype))
 
 
 def _no_prompts(count: int, device: torch.device) -> FramePrompts:

@@ -95,8 +95,9 @@ class SAMAutomaticMaskGenerator:
                 f"{image_embedding.original_size_hw[0]} x {image_embedding.original_size_hw[1]}"
             )
         seeds = None if boxes_xyxy is None else stages.box_seeds(boxes_xyxy, size_hw)
-        if seeds is None:
-            self._note_points()
+        if seeds is None and self.model.policy.box_only and not self.notes:
+            self.notes = (_BOX_ONLY_NOTE.format(variant=self.model.variant),)
+            warnings.warn(f"{self.notes[0]}\nhint: pass boxes_xyxy=...", NexusWarning, stacklevel=2)
         found = self._found(array, seeds, image_embedding)
         return [stages.record_of(mask, self.settings.output_mode) for mask in found]
 
@@ -107,20 +108,7 @@ class SAMAutomaticMaskGenerator:
         encoder_batch: int = 4,
         max_pixels: int | None = DEFAULT_MAX_PIXELS,
     ) -> list[list[dict[str, Any]]]:
-        """Find the masks of several images, several of them encoded in one call.
-
-        Args:
-            images: As in `generate`.
-            encoder_batch: Images in one call of the encoder; memory grows with it.
-            max_pixels: As in `generate`.
-
-        Returns:
-            The records of each image, in order.
-
-        Raises:
-            ImageError: An image cannot be read or used.
-            InputError: An encoder batch below 1.
-        """
+        """Return the records of each image, in order; all as in `iterate`."""
         return list(self.iterate(images, encoder_batch=encoder_batch, max_pixels=max_pixels))
 
     def iterate(
@@ -130,7 +118,20 @@ class SAMAutomaticMaskGenerator:
         encoder_batch: int = 4,
         max_pixels: int | None = DEFAULT_MAX_PIXELS,
     ) -> Iterator[list[dict[str, Any]]]:
-        """Yield the records of each image in turn; as `generate_batch`, which keeps them all."""
+        """Find the masks of several images, several of them encoded in one call.
+
+        Args:
+            images: As in `generate`.
+            encoder_batch: Images in one call of the encoder; memory grows with it.
+            max_pixels: As in `generate`.
+
+        Yields:
+            The records of each image, in order.
+
+        Raises:
+            ImageError: An image cannot be read or used.
+            InputError: An encoder batch below 1.
+        """
         if encoder_batch < 1:
             raise InputError(f"expected an encoder batch of at least 1, got {encoder_batch}")
         for start in range(0, len(images), encoder_batch):
@@ -160,16 +161,11 @@ class SAMAutomaticMaskGenerator:
             if embedding is None or layer > 0:
                 embedding = self.model.encode_image(image[y0:y1, x0:x1], max_pixels=None)
             here = stages.point_seeds(grids[layer], crop_box) if seeds is None else seeds
-            found += stages.masks_of_crop(self.model, embedding, here, crop_box, size_hw, settings)
+            crop = stages.Crop(self.model, embedding, crop_box, size_hw, settings)
+            found += crop.masks(here)
         if len(crops) > 1:
             found = stages.suppress_between_crops(found, settings.crop_nms_thresh)
         if settings.min_mask_region_area > 0:
             overlap = max(settings.box_nms_thresh, settings.crop_nms_thresh)
             found = stages.clean_regions(found, settings.min_mask_region_area, overlap)
         return found
-
-    def _note_points(self) -> None:
-        """Warn once of a model that was not trained on points."""
-        if self.model.policy.box_only and not self.notes:
-            self.notes = (_BOX_ONLY_NOTE.format(variant=self.model.variant),)
-            warnings.warn(f"{self.notes[0]}\nhint: pass boxes_xyxy=...", NexusWarning, stacklevel=3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,10 +10,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from nexus.core.choices import did_you_mean
 from nexus.core.errors import InputError
-from nexus.models.cv.sam2 import SAM2
 from nexus.models.promptable import PromptableModel
 from nexus.ops.points import layered_point_grids
+from nexus.ops.rle import decode_rle, rle_counts
 
 OUTPUT_MODES = ("binary_mask", "uncompressed_rle", "coco_rle")
 
@@ -114,23 +114,25 @@ class AutomaticSettings:
         return grids
 
 
-_LEAST = {
-    "points_per_side": 1,
-    "points_per_batch": 1,
-    "stability_score_offset": 0,
-    "box_nms_thresh": 0,
-    "crop_n_layers": 0,
-    "crop_nms_thresh": 0,
-    "crop_overlap_ratio": 0,
-    "crop_n_points_downscale_factor": 1,
-    "min_mask_region_area": 0,
-}
+def segmentation_of(rle: Mapping[str, Any], output_mode: str) -> Any:
+    """Return a compressed RLE as records of an output mode have it."""
+    if output_mode == "binary_mask":
+        return decode_rle(rle)
+    if output_mode == "uncompressed_rle":
+        return {"size": rle["size"], "counts": rle_counts(rle).tolist()}
+    return rle
+
+
+_FROM_1 = ("points_per_side", "points_per_batch", "crop_n_points_downscale_factor")
+_FROM_0 = (
+    *("stability_score_offset", "box_nms_thresh", "crop_nms_thresh"),
+    *("crop_n_layers", "crop_overlap_ratio", "min_mask_region_area"),
+)
+_LEAST = {**dict.fromkeys(_FROM_1, 1), **dict.fromkeys(_FROM_0, 0)}
 
 
 def settings_for(model: PromptableModel, overrides: Mapping[str, Any]) -> AutomaticSettings:
-    """Return the defaults of a model's family with some settings replaced.
-
-    SAM 2's generator keeps masks from a predicted IoU of 0.8, SAM's from 0.88.
+    """Return the defaults of a model, its `automatic_settings`, with some settings replaced.
 
     Raises:
         InputError: An unknown setting, or a value out of range.
@@ -138,10 +140,8 @@ def settings_for(model: PromptableModel, overrides: Mapping[str, Any]) -> Automa
     known = [field.name for field in dataclasses.fields(AutomaticSettings)]
     unknown = sorted(set(overrides) - set(known))
     if unknown:
-        near = difflib.get_close_matches(unknown[0], known, 1)
         raise InputError(
             f"expected settings among {', '.join(known)}, got {', '.join(unknown)}",
-            hint=f"did you mean {near[0]!r}?" if near else None,
+            hint=did_you_mean(unknown[0], known),
         )
-    family = {"pred_iou_thresh": 0.8} if isinstance(model, SAM2) else {}
-    return AutomaticSettings(**{**family, **overrides})
+    return AutomaticSettings(**{**model.automatic_settings, **overrides})

@@ -1,6 +1,6 @@
-"""The stages of automatic masks, one function each.
+"""The stages of automatic masks.
 
-    crops and seeds -> scores of all candidates -> filter by predicted IoU -> draw what is left
+    seeds of a crop -> scores of all candidates -> filter by predicted IoU -> draw what is left
     -> mask by mask: full size, stability, box, crop edge, RLE -> suppress within the crop
     -> suppress between crops -> clean small regions -> records
 
@@ -24,20 +24,19 @@ from torch import Tensor
 
 from nexus.core.errors import PromptError
 from nexus.core.types import ImageEmbedding, Prompt
+from nexus.models.calls import named
+from nexus.models.decoding import EncodedImages
 from nexus.models.frame import FramePrompts, logits_to_original, prompts_to_frame
-from nexus.models.policy import Policy
 from nexus.models.promptable import PromptableModel
+from nexus.nn.batching import in_parts, prompts_at_once
+from nexus.ops.boxes import inclusive_box
 from nexus.ops.components import clean_mask
 from nexus.ops.crops import CropBox, near_crop_edge
 from nexus.ops.masks import stability_score
 from nexus.ops.nms import nms
-from nexus.ops.rle import decode_rle, encode_rle_at, rle_counts
-from nexus.predict.automatic.settings import AutomaticSettings
-from nexus.predict.candidates import EncodedImages
+from nexus.ops.rle import decode_rle, encode_rle_at
+from nexus.predict.automatic.settings import AutomaticSettings, segmentation_of
 from nexus.predict.threads import over_cores
-
-# Prompts decoded together on a CPU: as many as keep their L x C maps in the cache.
-_CPU_CHUNK = 4
 
 
 @dataclass(frozen=True)
@@ -96,122 +95,99 @@ def box_seeds(boxes_xyxy: ArrayLike, size_hw: tuple[int, int]) -> list[Seed]:
         raise PromptError(f"expected boxes of shape (K, 4), got shape {boxes.shape}")
     seeds = []
     for index, box in enumerate(boxes):
-        try:
+        with named(f"box {index}"):
             prompt = Prompt(box=box)
             prompt.check_within(size_hw)
-        except PromptError as error:
-            raise PromptError(f"box {index}: {error.message}", error.hint) from error
         seeds.append(Seed(prompt, {"point_coords": [], "box_prompt": box.tolist()}))
     return seeds
 
 
-def masks_of_crop(
-    model: PromptableModel,
-    embedding: ImageEmbedding,
-    seeds: Sequence[Seed],
-    crop_box: CropBox,
-    size_hw: tuple[int, int],
-    settings: AutomaticSettings,
-) -> list[Found]:
-    """Find the masks of one crop, best predicted IoU first.
+@dataclass(frozen=True, eq=False)
+class Crop:
+    """A part of an image in which masks are found.
 
-    Args:
-        model: The model.
+    Attributes:
+        model: Finds them.
         embedding: The encoded crop.
-        seeds: Of one kind, points or boxes.
-        crop_box: Where the crop lies in the image.
+        box: Where it lies in the image, edges exclusive.
         size_hw: Of the image.
         settings: Thresholds.
     """
-    image = EncodedImages(model, [embedding])
-    policy = model.policy
-    if settings.mask_threshold is not None:
-        policy = dataclasses.replace(policy, mask_threshold=settings.mask_threshold)
-    chunk = _chunk(model.device, settings)
 
-    def of_chunk(start: int) -> list[Found]:
-        part = seeds[start : start + chunk]
-        return masks_of_seeds(image, policy, part, crop_box, size_hw, settings)
+    model: PromptableModel
+    embedding: ImageEmbedding
+    box: CropBox
+    size_hw: tuple[int, int]
+    settings: AutomaticSettings
 
-    starts = range(0, len(seeds), chunk)
-    found = [mask for part in over_cores(of_chunk, starts, model.device) for mask in part]
-    return suppress(found, [mask.iou_score for mask in found], settings.box_nms_thresh)
+    @torch.no_grad()
+    def masks(self, seeds: Sequence[Seed]) -> list[Found]:
+        """Find the masks of seeds of one kind, points or boxes; best predicted IoU first."""
+        self.model.check_embedding(self.embedding)
+        image = self.model.prepare([self.embedding])
+        parts = list(in_parts(seeds, self._at_once()))
+        each = over_cores(lambda part: self._masks_of(image, part), parts, self.model.device)
+        found = [mask for masks in each for mask in masks]
+        scores = [mask.iou_score for mask in found]
+        return suppress(found, scores, self.settings.box_nms_thresh)
 
+    @torch.no_grad()  # again, since it holds for the thread it is said in
+    def _masks_of(self, image: EncodedImages, seeds: Sequence[Seed]) -> list[Found]:
+        """Decode a few seeds together and find their masks that pass.
 
-def masks_of_seeds(
-    image: EncodedImages,
-    policy: Policy,
-    seeds: Sequence[Seed],
-    crop_box: CropBox,
-    size_hw: tuple[int, int],
-    settings: AutomaticSettings,
-) -> list[Found]:
-    """Decode a few seeds together and find their masks that pass; arguments as in `masks_of_crop`.
+        Only what has the predicted IoU is drawn.
+        """
+        geometry, policy, settings = image.geometries[0], self.model.policy, self.settings
+        cut = policy.mask_threshold if settings.mask_threshold is None else settings.mask_threshold
+        local = [shift_prompt(seed.prompt, -self.box[0], -self.box[1]) for seed in seeds]
+        prompts = prompts_to_frame(local, geometry, image.mask_size_hw, policy)
+        prompts = prompts.to(self.model.device)
+        # A box says which object is meant; a point on a wheel may mean wheel or car.
+        multimask_output = settings.multimask_output and seeds[0].prompt.box is None
+        candidates = self.model.score(image, prompts, multimask_output)
+        scores, threshold = candidates.iou_scores.float(), _effective(settings.pred_iou_thresh)
+        first = -np.inf if settings.use_m2m else threshold
+        rows, columns = (scores > first).nonzero(as_tuple=True)
+        if not len(rows):
+            return []
+        masks, scores = candidates.draw(rows, columns).float(), scores[rows, columns]
+        if settings.use_m2m:
+            masks, scores = self._refined(image, prompts, rows, masks)
+        found = []
+        for logits, score, row in zip(masks, scores.tolist(), rows.tolist(), strict=True):
+            if score > threshold:
+                full = logits_to_original(logits[None], geometry, policy)[0].cpu().numpy()
+                measured = measure(full, cut, settings, self.box, self.size_hw)
+                if measured is not None:
+                    rle, area, box, stability = measured
+                    found.append(Found(rle, area, box, score, stability, seeds[row], self.box))
+        return found
 
-    Only what has the predicted IoU is drawn.
-    """
-    geometry = image.embeddings[0].geometry
-    local = [shift_prompt(seed.prompt, -crop_box[0], -crop_box[1]) for seed in seeds]
-    prompts = prompts_to_frame(local, geometry, image.mask_size_hw, policy)
-    # A box says which object is meant; a point on a wheel may mean wheel or car.
-    several = settings.multimask_output and seeds[0].prompt.box is None
-    candidates = image.decode(prompts, several)
-    threshold = _effective(settings.pred_iou_thresh)
-    first = -np.inf if settings.use_m2m else threshold
-    rows, columns = (candidates.iou_scores > first).nonzero(as_tuple=True)
-    if not len(rows):
-        return []
-    masks = candidates.draw(rows, columns)
-    scores = candidates.iou_scores[rows, columns]
-    if settings.use_m2m:
-        chunk = _chunk(masks.device, settings)
-        masks, scores = refined(image, policy, prompts, rows, masks, chunk)
-    found = []
-    for logits, score, row in zip(masks, scores.tolist(), rows.tolist(), strict=True):
-        if score > threshold:
-            full = logits_to_original(logits[None], geometry, policy)[0].cpu().numpy()
-            measured = measure(full, policy.mask_threshold, settings, crop_box, size_hw)
-            if measured is not None:
-                rle, area, box, stability = measured
-                found.append(Found(rle, area, box, score, stability, seeds[row], crop_box))
-    return found
+    def _refined(
+        self, image: EncodedImages, prompts: FramePrompts, rows: Tensor, logits: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Give (n, h, w) masks back to the model, beside the prompts that `rows` (n,) names.
 
+        Returns:
+            Logits (n, h, w) and scores (n,).
+        """
+        limit = self.model.policy.logit_limit
+        masks = logits if limit is None else logits.clamp(-limit, limit)
+        again, scores = [], []
+        for places in in_parts(range(len(rows)), self._at_once()):
+            part = slice(places[0], places[-1] + 1)
+            index, given = rows[part], masks[part].unsqueeze(1)
+            repeated = FramePrompts(prompts.point_coords[index], prompts.point_labels[index], given)
+            single = self.model.score(image, repeated, multimask_output=False)
+            again.append(single.draw_all()[:, 0].float())
+            scores.append(single.iou_scores[:, 0].float())
+        return torch.cat(again), torch.cat(scores)
 
-def refined(
-    image: EncodedImages,
-    policy: Policy,
-    prompts: FramePrompts,
-    rows: Tensor,
-    logits: Tensor,
-    chunk: int,
-) -> tuple[Tensor, Tensor]:
-    """Give masks back to the model as prompts, beside the prompts they came from.
-
-    Args:
-        image: The encoded crop.
-        policy: The model's.
-        prompts: The P prompts.
-        rows: (n,) which prompt each mask came from.
-        logits: (n, h, w) the masks.
-        chunk: Masks given back together.
-
-    Returns:
-        Logits (n, h, w) and scores (n,).
-    """
-    limit = policy.logit_limit
-    masks = logits if limit is None else logits.clamp(-limit, limit)
-    again, scores = [], []
-    for start in range(0, len(rows), chunk):
-        part = slice(start, start + chunk)
-        index = rows[part].to(prompts.point_coords.device)
-        repeated = FramePrompts(
-            prompts.point_coords[index], prompts.point_labels[index], masks[part].unsqueeze(1)
-        )
-        single = image.decode(repeated, several=False)
-        every = torch.arange(len(index), device=single.iou_scores.device)
-        again.append(single.draw(every, torch.zeros_like(every)))
-        scores.append(single.iou_scores[:, 0])
-    return torch.cat(again), torch.cat(scores)
+    def _at_once(self) -> int:
+        """Return how many prompts to decode together."""
+        most, device = self.settings.points_per_batch, self.model.device
+        # On an accelerator the caller knows the memory there is; on a CPU the cache is the limit.
+        return min(most, prompts_at_once(device)) if device.type == "cpu" else most
 
 
 def measure(
@@ -282,13 +258,8 @@ def record_of(mask: Found, output_mode: str) -> dict[str, Any]:
     """Return a mask as a classic record."""
     x0, y0, x1, y1 = mask.box
     left, top, right, bottom = mask.crop_box
-    segmentation: Any = mask.rle
-    if output_mode == "binary_mask":
-        segmentation = decode_rle(mask.rle)
-    elif output_mode == "uncompressed_rle":
-        segmentation = {"size": mask.rle["size"], "counts": rle_counts(mask.rle).tolist()}
     return {
-        "segmentation": segmentation,
+        "segmentation": segmentation_of(mask.rle, output_mode),
         "area": mask.area,
         "bbox": [x0, y0, x1 - x0, y1 - y0],
         "predicted_iou": mask.iou_score,
@@ -307,21 +278,6 @@ def shift_prompt(prompt: Prompt, dx: float, dy: float) -> Prompt:
         prompt.labels,
         None if prompt.box is None else prompt.box + np.array((dx, dy, dx, dy), np.float32),
     )
-
-
-def inclusive_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    """Return x0, y0, x1, y1 of a mask's outermost pixels, all inclusive; zeros if it is empty."""
-    rows = np.flatnonzero(mask.any(axis=1))
-    if not len(rows):
-        return 0, 0, 0, 0
-    columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(axis=0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
-
-
-def _chunk(device: torch.device, settings: AutomaticSettings) -> int:
-    """Return how many prompts to decode together."""
-    limit = _CPU_CHUNK if device.type == "cpu" else settings.points_per_batch
-    return min(limit, settings.points_per_batch)
 
 
 def _effective(threshold: float) -> float:

@@ -1,5 +1,5 @@
 """Datasets of generated masks, from folders of images."""
 
-from nexus.predict.dataset.run import DatasetOptions, DatasetResult, DatasetRun, generate_dataset
+from nexus.predict.dataset.run import DatasetOptions, DatasetResult, generate_dataset, run_dataset
 
-__all__ = ["DatasetOptions", "DatasetResult", "DatasetRun", "generate_dataset"]
+__all__ = ["DatasetOptions", "DatasetResult", "generate_dataset", "run_dataset"]

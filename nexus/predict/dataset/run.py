@@ -1,45 +1,52 @@
 """Datasets of generated masks, from a folder of images; a killed run goes on where it was.
 
-Each finished image is a line of `OUTPUT/.nexus/journal.jsonl`, on the disk before the next is
-begun. When all are done the files of the dataset are written from the journal, in the order of the
-inputs and each by a rename, so that however often a run was killed, its result is that of a run
-that never was. Only this process writes; workers send it what they found.
+What is found in an image is a record of the run's ledger. When all are done the files of the
+dataset are written from the ledger, in the order of the inputs and each by a rename, so that
+however often a run was killed, its result is that of a run that never was.
 """
 
 from __future__ import annotations
 
-import contextlib
+import inspect
 import json
 import os
-import re
-import warnings
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from nexus.core.errors import InputError, NexusWarning
-from nexus.core.files import claimed, replacing
-from nexus.core.journal import Journal
-from nexus.core.progress import Progress
-from nexus.data.formats.dataset import Dataset, DatasetImage, InputImage, find_images, with_category
-from nexus.data.formats.records import flat_records
-from nexus.data.formats.writers import PICTURES, check_format, write_dataset
-from nexus.data.images.loading import DEFAULT_MAX_PIXELS
-from nexus.predict.dataset.jobs import (
-    Job,
-    MaskGenerator,
-    Outcome,
-    run_parallel,
-    run_serial,
-    stamp_of,
+from nexus.core.choices import entry
+from nexus.core.errors import ImageError, InputError
+from nexus.core.files import write_text
+from nexus.data.formats.dataset import (
+    Dataset,
+    DatasetImage,
+    InputImage,
+    find_images,
+    mask_record,
+    with_category,
 )
+from nexus.data.formats.records import flat_records
+from nexus.data.formats.writers import FORMATS, PICTURES, write_dataset
+from nexus.data.images.loading import DEFAULT_MAX_PIXELS, load_image
 from nexus.predict.dataset.quality import survey, write_contact_sheet, write_statistics
 from nexus.predict.dataset.settings import describe_generator
+from nexus.predict.jobs import Job
+from nexus.predict.ledger import Ledger, file_stamp, open_ledger
+from nexus.predict.pool import Pool
+from nexus.version import __version__
 
-"""Folder below the output with the journal, the lock and the lists of files written."""
 
-_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{12}\.part(\..+)?")
+class MaskGenerator(Protocol):
+    """Whatever makes classic mask records of an image."""
+
+    @property
+    def generate(self) -> Callable[..., Sequence[Mapping[str, Any]]]:
+        """Take an (H, W, 3) RGB image and return the records of its masks.
+
+        A limit of its own on pixels, if it has one, is an argument `max_pixels`.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -67,22 +74,18 @@ class DatasetOptions:
     max_pixels: int | None = DEFAULT_MAX_PIXELS
 
     def __post_init__(self) -> None:
-        check_format(self.format)
-        if self.pictures not in PICTURES:
-            raise InputError(
-                f"expected pictures to be one of {', '.join(PICTURES)}, got {self.pictures!r}"
-            )
+        entry(FORMATS, self.format, "a format")
+        entry(dict.fromkeys(PICTURES), self.pictures, "pictures")
         if not self.categories or len(set(self.categories)) < len(self.categories):
             raise InputError(f"expected categories of different names, got {self.categories!r}")
 
     def keeps(self, mask: Mapping[str, Any]) -> bool:
         """Return whether a mask record clears the limits."""
-        limits = (
-            (mask["predicted_iou"], self.min_predicted_iou),
-            (mask["stability_score"], self.min_stability_score),
-        )
-        return mask["area"] >= self.min_area and all(
-            limit is None or value > limit for value, limit in limits
+        iou, stability = self.min_predicted_iou, self.min_stability_score
+        return (
+            mask["area"] >= self.min_area
+            and (iou is None or mask["predicted_iou"] > iou)
+            and (stability is None or mask["stability_score"] > stability)
         )
 
 
@@ -94,11 +97,13 @@ class DatasetResult:
         files: What to open: the dataset, then the contact sheet, the statistics and the report.
         report: What stands in report.json.
         skipped: The images that could not be used: `image`, `message`, `hint`.
+        records: As `generate_dataset` returns them; empty unless asked for.
     """
 
     files: list[Path]
     report: dict[str, Any]
     skipped: list[dict[str, str | None]] = field(default_factory=list)
+    records: list[dict[str, Any]] = field(default_factory=list)
 
 
 def generate_dataset(
@@ -145,222 +150,128 @@ def generate_dataset(
         MissingDependencyError: Ray is wanted and not installed.
         OSError: A file cannot be written.
     """
-    chosen = {**vars(options or DatasetOptions()), "min_predicted_iou": min_predicted_iou}
-    run = DatasetRun(
-        find_images(images_dir, leave_out=output_dir), output_dir, DatasetOptions(**chosen)
-    )
-    with run.open(describe_generator(mask_generator)):
-        run.generate(mask_generator, workers=workers, threads=threads, ray=ray, progress=progress)
-        result = run.write()
-        if result.skipped and not progress:
-            first = result.skipped[0]
-            warnings.warn(
-                f"{len(result.skipped)} of {len(run.images)} images could not be used and are "
-                f"listed in report.json; the first: {first['image']}: {first['message']}",
-                NexusWarning,
-                stacklevel=2,
-            )
-        return list(flat_records(run.dataset()))
+    return run_dataset(
+        find_images(images_dir, leave_out=output_dir),
+        output_dir,
+        mask_generator,
+        replace(options or DatasetOptions(), min_predicted_iou=min_predicted_iou),
+        Pool(workers, threads, ray),
+        progress=progress,
+        records=True,
+    ).records
 
 
-class DatasetRun:
-    """One run over the images: open it, generate what is left, write.
+def run_dataset(
+    images: Sequence[InputImage],
+    output_dir: str | os.PathLike[str],
+    generator: MaskGenerator,
+    options: DatasetOptions,
+    pool: Pool,
+    *,
+    progress: bool = False,
+    records: bool = False,
+) -> DatasetResult:
+    """Generate the masks of the images that are left, and write the dataset.
 
     Args:
         images: In the order they have in the dataset.
-        output_dir: As in `generate_dataset`.
+        output_dir: As in `generate_dataset`, whose errors are those of this too.
+        generator: The same.
         options: What becomes of the masks.
+        pool: Who generates.
+        progress: As in `generate_dataset`.
+        records: Return the records of all masks, which are then all in memory.
     """
-
-    def __init__(
-        self,
-        images: Sequence[InputImage],
-        output_dir: str | os.PathLike[str],
-        options: DatasetOptions,
-    ) -> None:
-        self.images = images
-        self.folder = Path(output_dir)
-        self.options = options
-        self._settings: Mapping[str, Any] = {}
-        self._journal: Journal | None = None
-        self._failed: dict[int, Outcome] = {}
-
-    @contextlib.contextmanager
-    def open(self, settings: Mapping[str, Any]) -> Iterator[None]:
-        """Hold the output folder's lock and journal for the block.
-
-        Args:
-            settings: What the masks depend on; from `describe_generator`.
-
-        Raises:
-            InputError: The folder was begun under other settings, or cannot be made.
-            NexusError: Another run holds it.
-        """
-        with claimed(self.folder) as state:
-            try:
-                self._sweep()
-                with Journal(state / "journal.jsonl", settings) as self._journal:
-                    self._settings = settings
-                    yield
-            finally:
-                self._journal = None
-
-    def left(self) -> list[Job]:
-        """Return the images the journal does not have, or has of another state of the file."""
-        journal = self._opened
-        jobs = []
-        for index, image in enumerate(self.images):
-            if image.file_name in journal:
-                with contextlib.suppress(OSError):
-                    if journal.read(image.file_name)["stamp"] == stamp_of(image.path):
-                        continue
-            jobs.append(Job(index, image.path, self.options.max_pixels))
-        return jobs
-
-    def generate(
-        self,
-        generator: MaskGenerator,
-        *,
-        workers: int = 1,
-        threads: int = 1,
-        ray: str | None = None,
-        progress: bool = False,
-    ) -> None:
-        """Generate the masks of the images that are left, each into the journal at once.
-
-        Raises:
-            As `generate_dataset`.
-        """
-        for name, count in (("workers", workers), ("threads", threads)):
-            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise InputError(f"expected a number of {name} of 1 or more, got {count!r}")
-        jobs = self.left()
-        if not jobs:
-            return
-        outcomes = _start(jobs, generator, workers, threads, ray)
-        bar = Progress(len(self.images), unit="images", done=len(self.images) - len(jobs))
-        with contextlib.closing(outcomes), bar if progress else contextlib.nullcontext():
-            try:
-                for outcome in outcomes:
-                    self._settle(outcome, bar.say if progress else None)
-                    if progress:
-                        bar.advance()
-            except KeyboardInterrupt:
-                if progress:
-                    bar.say(
-                        f"{len(self._opened)} of {len(self.images)} images are done and kept; "
-                        "the same command goes on with the others"
-                    )
-                raise
-
-    def dataset(self) -> Dataset:
-        """Return what the journal has of the images, less the masks the options leave out."""
-        return Dataset(_Kept(self), self.options.categories, self._description())
-
-    def write(self) -> DatasetResult:
-        """Write the dataset, the contact sheet, the statistics and report.json.
-
-        Raises:
-            InputError: A record names a category there is not.
-            OSError: A file cannot be written.
-        """
-        dataset, options = self.dataset(), self.options
-        files = write_dataset(dataset, self.folder, options.format, pictures=options.pictures)
+    settings = describe_generator(generator)
+    jobs = []
+    for image in images:
+        path = str(image.path)
+        title = path if path.isprintable() else ascii(path)  # which any stream can print
+        jobs.append(Job(image.file_name, image.path, title, file_stamp(image.path)))
+    with open_ledger(output_dir, settings) as ledger:
+        ledger.fill(jobs, MasksOfFile(generator, options.max_pixels), pool, progress=progress)
+        maker = (settings.get("model") or {}).get("variant") or settings["generator"]
+        made_by = f"nexus {__version__}, masks of {maker}"
+        dataset = Dataset(_Kept(images, ledger, options), options.categories, made_by)
+        folder, skipped = Path(output_dir), ledger.failures_as_json()
+        files = write_dataset(dataset, folder, options.format, pictures=options.pictures)
         found = survey(dataset)
         if options.quality:
-            sheet = self.folder / "contact_sheet.png"
+            sheet = folder / "contact_sheet.png"
             files.append(write_contact_sheet(sheet, found, max_pixels=options.max_pixels))
-            files.append(write_statistics(self.folder / "statistics.png", found))
-        skipped = [
-            {
-                "image": self.images[index].file_name,
-                "message": outcome.message,
-                "hint": outcome.hint,
-            }
-            for index, outcome in sorted(self._failed.items())
-        ]
+            files.append(write_statistics(folder / "statistics.png", found))
         report = {
-            "made_by": dataset.description,
-            "settings": self._settings,
+            "made_by": made_by,
+            "settings": settings,
             "options": asdict(options),
             "statistics": found.as_json(),
             "skipped": skipped,
         }
-        files.append(self.folder / "report.json")
-        with replacing(files[-1]) as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        return DatasetResult(files, report, skipped)
+        files.append(write_text(folder / "report.json", json.dumps(report, indent=2) + "\n"))
+        if not progress:
+            ledger.warn_of_failures(len(images))
+        return DatasetResult(files, report, skipped, [*flat_records(dataset)] if records else [])
+
+
+@dataclass(frozen=True)
+class MasksOfFile:
+    """Reads an image and generates its masks: what is done with each file.
+
+    Attributes:
+        generator: What makes them.
+        max_pixels: As in `nexus.data.images.load_image`.
+    """
+
+    generator: MaskGenerator
+    max_pixels: int | None
 
     @property
-    def _opened(self) -> Journal:
-        if self._journal is None:
-            raise InputError("expected an opened run, got one outside `with run.open(...)`")
-        return self._journal
+    def model(self) -> Any:
+        """The generator's, if it has one."""
+        return getattr(self.generator, "model", None)
 
-    def _settle(self, outcome: Outcome, say: Any) -> None:
-        image = self.images[outcome.index]
-        for note in outcome.notes:
-            warnings.warn(note, NexusWarning, stacklevel=2)
-        if outcome.record is not None:
-            self._opened.append(image.file_name, outcome.record)
-            return
-        # Not journaled: the next run tries again, since the file may have been mended.
-        self._failed[outcome.index] = outcome
-        if say is not None:
-            hint = f"\nhint: {outcome.hint}" if outcome.hint else ""
-            say(f"error: {ascii_path(image.path)}: {outcome.message}{hint}")
+    def __call__(self, path: Path) -> dict[str, Any]:
+        """Return `size_hw` and `masks` of a file, as JSON values.
 
-    def _description(self) -> str:
-        from nexus import __version__
-
-        model = self._settings.get("model") or {}
-        maker = model.get("variant") or self._settings.get("generator", "")
-        return f"nexus {__version__}, masks of {maker}"
-
-    def _sweep(self) -> None:
-        """Remove files that a killed run had begun to write."""
-        for path in self.folder.rglob(".*.part*"):
-            if _UNFINISHED.fullmatch(path.name) and path.is_file():
-                path.unlink(missing_ok=True)
-
-    def kept(self) -> Iterator[DatasetImage]:
-        """Yield the images of the journal in order, with the masks that clear the limits."""
-        for index, image in enumerate(self.images):
-            if index in self._failed or image.file_name not in self._opened:
-                continue
-            record = self._opened.read(image.file_name)
-            masks = [
-                with_category(mask, self.options.categories)
-                for mask in record["masks"]
-                if self.options.keeps(mask)
-            ]
-            height, width = record["size_hw"]
-            yield DatasetImage(image, (height, width), masks)
+        Raises:
+            ImageError: The file cannot be read or used, or its name could not be written.
+        """
+        try:
+            str(path).encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ImageError(
+                f"expected a file name in UTF-8, got {str(path)!a}", hint="rename the file"
+            ) from error
+        image = load_image(path, max_pixels=self.max_pixels)
+        size_hw = (image.shape[0], image.shape[1])
+        # A limit of the generator's own does not count: the image has passed that of the run.
+        known = inspect.signature(self.generator.generate).parameters
+        records = self.generator.generate(
+            image, **({"max_pixels": None} if "max_pixels" in known else {})
+        )
+        masks = [mask_record(record, size_hw) for record in records]
+        return {"size_hw": list(size_hw), "masks": [mask for mask in masks if mask["area"]]}
 
 
 @dataclass(frozen=True)
 class _Kept:
-    """The images of a run, read from the journal each time one goes over them."""
+    """The images that are done, in order, with the masks that clear the limits.
 
-    run: DatasetRun
+    They are read from the ledger each time one goes over them.
+    """
+
+    images: Sequence[InputImage]
+    ledger: Ledger
+    options: DatasetOptions
 
     def __iter__(self) -> Iterator[DatasetImage]:
-        return self.run.kept()
-
-
-def ascii_path(path: Path) -> str:
-    """Return a path that any stream can print."""
-    text = str(path)
-    return text if text.isprintable() else ascii(text)
-
-
-def _start(
-    jobs: Sequence[Job], generator: MaskGenerator, workers: int, threads: int, ray: str | None
-) -> Generator[Outcome, None, None]:
-    if ray is not None:
-        from nexus.predict.dataset.ray_cluster import run_on_ray
-
-        return run_on_ray(jobs, generator, address=ray, workers=workers, threads=threads)
-    if workers > 1:
-        return run_parallel(jobs, generator, workers, threads)
-    return run_serial(jobs, generator, threads)
+        for image in self.images:
+            if image.file_name in self.ledger:
+                record = self.ledger.read(image.file_name)
+                masks = [
+                    with_category(mask, self.options.categories)
+                    for mask in record["masks"]
+                    if self.options.keeps(mask)
+                ]
+                height, width = record["size_hw"]
+                yield DatasetImage(image, (height, width), masks)

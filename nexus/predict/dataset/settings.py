@@ -22,19 +22,19 @@ def describe_generator(generator: Any) -> dict[str, Any]:
     is described by its class alone.
     """
     described: dict[str, Any] = {"generator": type(generator).__qualname__}
-    settings = getattr(generator, "settings", None)
+    settings = _plain(getattr(generator, "settings", None))
+    if isinstance(settings, dict):
+        settings = {name: settings[name] for name in settings if name not in _WITHOUT_EFFECT}
     if settings is not None:
-        plain = _plain(settings)
-        if isinstance(plain, dict):
-            plain = {name: plain[name] for name in plain if name not in _WITHOUT_EFFECT}
-        described["settings"] = plain
+        described["settings"] = settings
     model = getattr(generator, "model", None)
     if model is not None:
-        described["model"] = _describe_model(model)
+        described["model"] = describe_model(model)
     return described
 
 
-def _describe_model(model: Any) -> dict[str, Any]:
+def describe_model(model: Any) -> dict[str, Any]:
+    """Return what tells a model from others, as JSON values; see `describe_generator`."""
     described: dict[str, Any] = {"class": type(model).__qualname__}
     for name in ("variant", "policy"):
         if hasattr(model, name):
@@ -42,19 +42,14 @@ def _describe_model(model: Any) -> dict[str, Any]:
     if hasattr(model, "state_dict"):
         state = model.state_dict()
         described["dtype"] = sorted({str(t.dtype).removeprefix("torch.") for t in state.values()})
-        described["weights"] = _weights_digest(state)
+        digest = hashlib.sha256()  # of names, shapes and evenly spaced values
+        for name, tensor in sorted(state.items()):
+            digest.update(f"{name} {tuple(tensor.shape)} ".encode())
+            flat = tensor.detach().reshape(-1)
+            step = max(1, flat.numel() // _SAMPLES)
+            digest.update(flat[::step].float().cpu().numpy().tobytes())
+        described["weights"] = digest.hexdigest()[:16]
     return described
-
-
-def _weights_digest(state: Mapping[str, Any]) -> str:
-    """Return a digest of names, shapes and up to 1024 evenly spaced values of each tensor."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        digest.update(f"{name} {tuple(tensor.shape)} ".encode())
-        flat = tensor.detach().reshape(-1)
-        step = max(1, flat.numel() // _SAMPLES)
-        digest.update(flat[::step].float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _plain(value: Any) -> Any:

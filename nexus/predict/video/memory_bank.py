@@ -13,19 +13,21 @@ import tempfile
 import weakref
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import IO
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import IO, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nexus.models.memory import Remembered
+from nexus.models.memory import Past, Remembered
+
+Kind = Literal["conditioning", "corrected", "held", "tracked"]
+"""What a frame is to an object, see `ObjectTrack`; a tracked one may be tracked over again."""
 
 _UNUSED = -1
-_FLAGS = ("prompted", "reverse")
-_SCORES = 2
+_HEAD = 4  # prompted, reverse, IoU score, object score logit
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,23 +52,28 @@ class Seen:
     low_res_logits: Tensor | None
     memory: Tensor | None
 
-    def to(self, device: torch.device) -> Seen:
-        """Return it on another device."""
+    def changed(self, change: Callable[[Tensor], Tensor]) -> Seen:
+        """Return it with every tensor it has put through `change`."""
+        mask, memory = self.low_res_logits, self.memory
         return dataclasses.replace(
             self,
-            pointer=self.pointer.to(device),
-            low_res_logits=None if self.low_res_logits is None else self.low_res_logits.to(device),
-            memory=None if self.memory is None else self.memory.to(device),
+            pointer=change(self.pointer),
+            low_res_logits=None if mask is None else change(mask),
+            memory=None if memory is None else change(memory),
         )
 
-    def alone(self) -> Seen:
-        """Return a copy that does not keep the objects it was decoded with in memory."""
-        return dataclasses.replace(
-            self,
-            pointer=self.pointer.clone(),
-            low_res_logits=None if self.low_res_logits is None else self.low_res_logits.clone(),
-            memory=None if self.memory is None else self.memory.clone(),
-        )
+    @property
+    def row(self) -> tuple[Tensor, float, float] | None:
+        """What is shown of it, as a row of `ObjectOutputs`; None without a mask."""
+        if self.low_res_logits is None:
+            return None
+        return self.low_res_logits, self.iou_score, self.object_score_logit
+
+    @property
+    def remembered(self) -> Remembered:
+        """What other frames look back at; a memory that is missing is empty."""
+        memory = self.pointer.new_zeros(0, 0) if self.memory is None else self.memory
+        return Remembered(memory, self.pointer)
 
 
 class HistoryFile:
@@ -93,7 +100,7 @@ class HistoryFile:
         self._finalizer = weakref.finalize(self, self._file.close)
         self._most = max(1, most)
         self._mask_hw = mask_hw
-        self._head = len(_FLAGS) + _SCORES + pointer_size
+        self._head = _HEAD + pointer_size
         self._length = self._head + mask_hw[0] * mask_hw[1]
         self._owners = array("q")  # the frame in each place of the file
 
@@ -105,10 +112,9 @@ class HistoryFile:
         """
         if seen.low_res_logits is None:
             return
-        flags = [float(seen.prompted), float(seen.reverse)]
-        scores = [seen.iou_score, seen.object_score_logit]
+        head = [seen.prompted, seen.reverse, seen.iou_score, seen.object_score_logit]
         parts = [
-            np.array(flags + scores, np.float32),
+            np.array(head, np.float32),
             seen.pointer.float().cpu().numpy(),
             seen.low_res_logits.float().cpu().numpy().ravel(),
         ]
@@ -129,15 +135,14 @@ class HistoryFile:
         self._file.seek((index % self._most) * self._length * 4)
         count = self._length if with_mask else self._head
         values = np.frombuffer(self._file.read(count * 4), np.float32).copy()
-        first = len(_FLAGS) + _SCORES
-        mask = torch.from_numpy(values[self._head :]).view(self._mask_hw) if with_mask else None
+        prompted, reverse, iou_score, object_score_logit = values[:_HEAD].tolist()
         return Seen(
-            torch.from_numpy(values[first : self._head]),
-            float(values[2]),
-            float(values[3]),
-            bool(values[0]),
-            bool(values[1]),
-            mask,
+            torch.from_numpy(values[_HEAD : self._head]),
+            iou_score,
+            object_score_logit,
+            bool(prompted),
+            bool(reverse),
+            torch.from_numpy(values[self._head :]).view(self._mask_hw) if with_mask else None,
             None,
         )
 
@@ -159,18 +164,22 @@ class HistoryFile:
         self._finalizer()
 
 
-@dataclass(frozen=True)
-class BankSettings:
-    """How much a bank keeps and where.
+@dataclass(eq=False)
+class ObjectTrack:
+    """One object on all its frames.
 
     Attributes:
         memories: Frames whose memory stays in RAM.
         pointers: Frames whose pointer stays in RAM, at least as many.
         device: Where what is in RAM lies.
         dtype: Number format of pointers and memories.
-        history_bytes: Most bytes of the file of each object; 0 for a source that cannot go back,
-            where older frames are never asked for.
-        folder: Where the files lie.
+        history_bytes: Most bytes of the file; 0 for a source that cannot go back, where older
+            frames are never asked for.
+        folder: Where the file lies.
+        conditioning: Frames it was prompted on before it was tracked over them.
+        corrected: Frames it was prompted on afterwards; they are not tracked over again.
+        held: Frames on which another object was corrected; they are not tracked over again
+            either, until this object is prompted anew.
     """
 
     memories: int
@@ -179,87 +188,75 @@ class BankSettings:
     dtype: torch.dtype
     history_bytes: int
     folder: str | os.PathLike[str] | None = None
+    conditioning: dict[int, Seen] = field(default_factory=dict, init=False)
+    corrected: dict[int, Seen] = field(default_factory=dict, init=False)
+    held: dict[int, Seen] = field(default_factory=dict, init=False)
+    _live: OrderedDict[int, Seen] = field(default_factory=OrderedDict, init=False)
+    _history: HistoryFile | None = field(default=None, init=False)
 
-
-class ObjectTrack:
-    """One object on all its frames.
-
-    Attributes:
-        conditioning: Frames it was prompted on before it was tracked over them.
-        corrected: Frames it was prompted on afterwards; they are not tracked over again.
-        held: Frames on which another object was corrected; they are not tracked over again
-            either, until this object is prompted anew.
-    """
-
-    def __init__(self, settings: BankSettings) -> None:
-        self.settings = settings
-        self.conditioning: dict[int, Seen] = {}
-        self.corrected: dict[int, Seen] = {}
-        self.held: dict[int, Seen] = {}
-        self._live: OrderedDict[int, Seen] = OrderedDict()
-        self._history: HistoryFile | None = None
+    @property
+    def _settled(self) -> dict[Kind, dict[int, Seen]]:
+        return {"conditioning": self.conditioning, "corrected": self.corrected, "held": self.held}
 
     def is_settled(self, index: int) -> bool:
         """Tell whether tracking passes over a frame without touching it."""
-        return index in self.conditioning or index in self.corrected or index in self.held
+        return any(index in frames for frames in self._settled.values())
 
     def get(self, index: int, with_mask: bool = True) -> Seen | None:
         """Return what is known of a frame; without `with_mask` the mask may be missing."""
-        for kind in (self.conditioning, self.corrected, self.held):
-            if index in kind:
-                return kind[index]
+        for frames in self._settled.values():
+            if index in frames:
+                return frames[index]
         seen = self._live.get(index)
         if seen is not None and (seen.low_res_logits is not None or not with_mask):
             return seen
         read = None if self._history is None else self._history.read(index, with_mask)
         if read is None:
             return seen
-        read = read.to(self.settings.device)
-        return dataclasses.replace(read, pointer=read.pointer.to(self.settings.dtype))
+        read = read.changed(lambda part: part.to(self.device))
+        return dataclasses.replace(read, pointer=read.pointer.to(self.dtype))
 
-    def put(self, index: int, seen: Seen) -> None:
-        """Remember a tracked frame; it becomes the newest of the window."""
-        self._live.pop(index, None)
-        self._live[index] = seen.to(self.settings.device)
-        self._shrink()
+    def put(self, index: int, seen: Seen, kind: Kind = "tracked") -> None:
+        """Remember a frame: a tracked one as the newest of the window, others for good."""
+        for frames in (self._live, *self._settled.values()):
+            frames.pop(index, None)
+        seen = seen.changed(lambda part: part.to(self.device))
+        if kind == "tracked":
+            self._live[index] = seen
+            self._shrink()
+        else:
+            # Copied, or the objects it was decoded with would stay in memory as long as it does.
+            self._settled[kind][index] = seen.changed(torch.clone)
 
     def touch(self, index: int) -> None:
         """Make a frame the newest of the window, if it is there."""
         if index in self._live:
             self._live.move_to_end(index)
 
-    def settle(self, kind: dict[int, Seen], index: int, seen: Seen) -> None:
-        """Keep a frame for good, as one of `conditioning`, `corrected` or `held`."""
-        for other in (self.conditioning, self.corrected, self.held):
-            other.pop(index, None)
-        self._live.pop(index, None)
-        kind[index] = seen.to(self.settings.device).alone()
-
     def release_held(self) -> None:
         """Let frames be tracked over again that were kept for another object's sake."""
-        for index, seen in self.held.items():
+        for index, seen in list(self.held.items()):
             self.put(index, seen)
-        self.held.clear()
 
     def refresh(self, index: int, memory: Tensor) -> None:
         """Give a frame the memory it lacked."""
-        memory = memory.to(self.settings.device)
-        for kind in (self.conditioning, self.corrected, self.held):
-            if index in kind:
-                kind[index] = dataclasses.replace(kind[index], memory=memory)
-                return
         seen = self.get(index)
-        if seen is not None:
-            self.put(index, dataclasses.replace(seen, memory=memory))
+        if seen is None:
+            return
+        seen = dataclasses.replace(seen, memory=memory.to(self.device))
+        for frames in self._settled.values():
+            if index in frames:
+                frames[index] = seen  # in its place: they are looked back at in order
+                return
+        self.put(index, seen)
 
-    def others(self, indices: Iterator[int]) -> dict[int, Remembered]:
-        """Return those of some frames that are no conditioning frames."""
-        found = {}
-        for index in indices:
-            seen = None if index in self.conditioning else self.get(index, with_mask=False)
-            if seen is not None:
-                found[index] = remembered(seen)
-        return found
+    def past(self, indices: Iterable[int]) -> Past:
+        """Return all conditioning frames, and those of some others that are known."""
+        found = {t: self.get(t, with_mask=False) for t in indices if t not in self.conditioning}
+        return Past(
+            {t: seen.remembered for t, seen in self.conditioning.items()},
+            {t: seen.remembered for t, seen in found.items() if seen is not None},
+        )
 
     def lost(self, index: int) -> bool:
         """Tell whether a frame was forgotten because the file is full."""
@@ -267,32 +264,17 @@ class ObjectTrack:
             return False
         return self._history.lost(index)
 
-    def frames_of(self, kind: str) -> list[int]:
-        """Return the frames of a kind: 'conditioning', 'corrected', 'held' or 'tracked'.
+    def frames_of(self, kind: Kind) -> list[int]:
+        """Return the frames of a kind.
 
         They are in the order they were prompted in; tracked ones in that of time. Tracked frames
         whose mask is lost are left out.
         """
         if kind != "tracked":
-            return list(self._settled(kind))
+            return list(self._settled[kind])
         history = () if self._history is None else self._history.frames()
         live = (t for t, seen in self._live.items() if seen.low_res_logits is not None)
         return sorted({t for t in (*live, *history) if not self.is_settled(t)})
-
-    def restore(self, kind: str, index: int, seen: Seen) -> None:
-        """Take over a frame of a kind, as `frames_of` gives them."""
-        if kind == "tracked":
-            self.put(index, seen)
-        else:
-            self.settle(self._settled(kind), index, seen)
-
-    def _settled(self, kind: str) -> dict[int, Seen]:
-        kinds = {
-            "conditioning": self.conditioning,
-            "corrected": self.corrected,
-            "held": self.held,
-        }
-        return kinds[kind]
 
     def forget(self) -> None:
         """Remove the file."""
@@ -300,34 +282,32 @@ class ObjectTrack:
             self._history.close()
 
     def _shrink(self) -> None:
-        """Move to the file what leaves the window."""
-        heavy_end = len(self._live) - self.settings.memories
-        for index in list(self._live)[:heavy_end] if heavy_end > 0 else ():
+        """Move to the file what leaves the window.
+
+        A frame goes down in three steps: whole while its memory tokens are looked back at; then
+        its pointer alone, which is looked back at for longer; then nothing, for it is on file.
+        The window is in the order frames were put or touched, not in that of time: going back
+        over a video, or encoding an old memory again, makes old frames the newest.
+        """
+        heavy_end = max(0, len(self._live) - self.memories)
+        for index in list(self._live)[:heavy_end]:
             seen = self._live[index]
-            if seen.low_res_logits is not None:
-                if self.settings.history_bytes:
-                    self._file(seen).write(index, seen)
-                light = dataclasses.replace(seen, low_res_logits=None, memory=None)
-                self._live[index] = dataclasses.replace(light, pointer=seen.pointer.clone())
-        while len(self._live) > self.settings.pointers:
+            if seen.low_res_logits is None:  # it went down before
+                continue
+            if self.history_bytes:
+                self._file(seen.low_res_logits, seen.pointer).write(index, seen)
+            # A pointer is a row of all objects' pointers; a view would keep them all.
+            pointer = seen.pointer.clone()
+            light = dataclasses.replace(seen, pointer=pointer, low_res_logits=None, memory=None)
+            self._live[index] = light
+        while len(self._live) > self.pointers:
             self._live.popitem(last=False)
 
-    def _file(self, seen: Seen) -> HistoryFile:
+    def _file(self, low_res_logits: Tensor, pointer: Tensor) -> HistoryFile:
+        """Return the file, made when it is first asked for, for masks and pointers alike."""
         if self._history is None:
-            if seen.low_res_logits is None:
-                raise TypeError("only a frame with a mask goes to the file")
-            height, width = seen.low_res_logits.shape
-            record = 4 * (len(_FLAGS) + _SCORES + len(seen.pointer) + height * width)
-            self._history = HistoryFile(
-                self.settings.folder,
-                self.settings.history_bytes // record,
-                (height, width),
-                len(seen.pointer),
-            )
+            height, width = low_res_logits.shape
+            record = 4 * (_HEAD + len(pointer) + height * width)
+            most = self.history_bytes // record
+            self._history = HistoryFile(self.folder, most, (height, width), len(pointer))
         return self._history
-
-
-def remembered(seen: Seen) -> Remembered:
-    """Return what other frames look back at; a memory that is missing is empty."""
-    memory = seen.pointer.new_zeros(0, 0) if seen.memory is None else seen.memory
-    return Remembered(memory, seen.pointer)

@@ -15,7 +15,6 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -28,59 +27,26 @@ from nexus.core.types.frame_masks import FrameMasks
 from nexus.data.images.loading import DEFAULT_MAX_PIXELS
 from nexus.data.video.opening import VideoLike, open_video
 from nexus.data.video.source import FrameIndexError, VideoSource
-from nexus.models.cv.sam2 import SAM2
-from nexus.models.memory import FrameFeatures, ObjectOutputs, recall
+from nexus.models.memory import FrameFeatures, ObjectOutputs
 from nexus.models.policy import check_input_side
-from nexus.predict.video.memory_bank import BankSettings, ObjectTrack, Seen, remembered
-from nexus.predict.video.revival import revive
-from nexus.predict.video.step import (
-    FIRST_ID,
-    Seed,
-    TrackMemory,
-    answer_prompt,
-    check_prompt,
-    cleaned,
-    encode_memories,
-    pointer_span,
-    show,
-    track_step,
-)
-
-__all__ = [
-    "HISTORY_BYTES",
-    "Seed",
-    "SessionSettings",
-    "TrackMemory",
-    "VideoSession",
-    "load_session",
-    "open_session",
-    "stream",
-    "track_step",
-]
-
-HISTORY_BYTES = 2 << 30
-"""Most bytes of the file of one object; some 8,000 frames at the trained input side."""
+from nexus.models.tracking_step import MemoryModel, answer, check_prompt, condition, remember, show
+from nexus.predict.video.frame_by_frame import FIRST_ID
+from nexus.predict.video.memory_bank import ObjectTrack, Seen
+from nexus.predict.video.session_file import identity_of, load_tracks, save_tracks
 
 
 @dataclass(frozen=True)
 class SessionSettings:
     """What a session may be told beside its model and source.
 
-    Attributes:
-        input_side: Side of the model frame; None takes the model's.
-        state_device: Where memories lie; None takes the model's device.
-        frame_count: Number of frames of a source that does not tell, if it is known. It matters
-            for clips shorter than the model's reach alone.
-        cached_frames: Encoded frames that are kept.
-        history_bytes: Most bytes on disk for each object.
-        folder: Where the files of the session lie; None takes the folder for temporary files.
+    The attributes are what `SAM2.video` calls so.
     """
 
     input_side: int | None = None
     state_device: str | torch.device | None = None
     frame_count: int | None = None
     cached_frames: int = 4
-    history_bytes: int = HISTORY_BYTES
+    history_bytes: int = 2 << 30
     folder: str | os.PathLike[str] | None = None
 
 
@@ -94,13 +60,15 @@ class VideoSession:
     """
 
     def __init__(
-        self, model: SAM2, source: VideoSource, settings: SessionSettings | None = None
+        self, model: MemoryModel, source: VideoSource, settings: SessionSettings | None = None
     ) -> None:
         self.model = model
         self.source = source
         self.settings = settings or SessionSettings()
         count = source.frame_count
-        self._span = pointer_span(model, self.settings.frame_count if count is None else count)
+        self._span = model.config.pointer_span(
+            self.settings.frame_count if count is None else count
+        )
         self._tracks: dict[int, ObjectTrack] = {}
         self._frames: OrderedDict[int, FrameFeatures] = OrderedDict()
         self._newest = -1  # the last frame of the source that was read
@@ -151,26 +119,34 @@ class VideoSession:
             VideoError: There is no such frame, or it cannot be read.
             InputError: An id that is no whole number. The session is unchanged after any error.
         """
-        one = _prompt_of(prompt, points, labels, box, mask)
-        object_id = _checked_id(object_id)
+        parts = (points, labels, box, mask)
+        if prompt is not None and any(part is not None for part in parts):
+            raise InputError("expected prompt= or its parts, got both")
+        asked = Prompt(*parts) if prompt is None else Prompt.of(prompt)
+        object_id = _whole(object_id, "object_id")
         t = self.source.checked(frame_index)
-        check_prompt(one, self.size_hw)
-        frame = self._features(t)
+        check_prompt(asked, self.size_hw)
         track = self._tracks.get(object_id) or self.new_track()
         known = track.get(t)
-        tracked = known is not None and t not in track.conditioning
-        features, reverse, previous = None, False, None
-        if known is not None and known.low_res_logits is not None:
-            previous = cleaned(known.low_res_logits, self.model.config.fill_hole_area)
-        if known is not None and tracked:
-            reverse = known.reverse
-            features = self._condition(t, {object_id: track}, reverse)
-        outputs = answer_prompt(self.model, frame, one, features, previous)
-        seen = self._remember(frame, outputs, prompted=True, reverse=reverse)[0]
+        # A prompt on a frame the object was tracked on is a correction: it is answered from what
+        # is looked back at, and later frames see it as one recent frame among others. Anywhere
+        # else, also where a conditioning frame is prompted anew, nothing is looked back at, and
+        # from then on every frame of the video looks at it.
+        corrects = known is not None and t not in track.conditioning
+        reverse = known is not None and corrects and known.reverse
+        with torch.no_grad():
+            frame = self._features(t)
+            features = self.model.without_memory(frame)
+            if corrects:
+                features = self._conditioned(t, [track], reverse)
+            there = None if known is None else known.low_res_logits
+            previous = None if there is None else there.unsqueeze(0)
+            outputs = answer(self.model, frame, features, [asked], previous)
+            (seen,) = self._remembered(frame, outputs, prompted=True, reverse=reverse)
         track.release_held()
-        track.settle(track.corrected if tracked else track.conditioning, t, seen)
+        track.put(t, seen, "corrected" if corrects else "conditioning")
         self._tracks[object_id] = track
-        if tracked:
+        if corrects:
             self._hold_others(t, object_id)
         return self._shown(t, frame)
 
@@ -239,9 +215,13 @@ class VideoSession:
             InputError: The source cannot be read again, so that nothing could go on from the file.
             OSError: The file cannot be written.
         """
-        from nexus.predict.video.session_file import save_session
+        save_tracks(path, self._identity(), self._tracks)
 
-        save_session(self, path)
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Take over what an earlier session saved; see `SAM2.load_session`."""
+        tracks = load_tracks(path, self._identity(), self.new_track)
+        self.reset()
+        self._tracks.update(tracks)
 
     def object_pointer(self, object_id: int, frame_index: int) -> NDArray[Any]:
         """Return the (C,) pointer of an object on a frame it was prompted or tracked on.
@@ -263,11 +243,6 @@ class VideoSession:
         """Return what is remembered, by id."""
         return self._tracks
 
-    def restore(self, tracks: Mapping[int, ObjectTrack]) -> None:
-        """Take over what was remembered by an earlier session."""
-        self.reset()
-        self._tracks.update(tracks)
-
     def close(self) -> None:
         """Forget everything and close the source."""
         self.reset()
@@ -277,12 +252,7 @@ class VideoSession:
     def __enter__(self) -> VideoSession:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -292,15 +262,16 @@ class VideoSession:
         """Return the empty track of an object that this session could have."""
         config, device = self.model.config, self.settings.state_device
         return ObjectTrack(
-            BankSettings(
-                config.max_memories + 1,
-                max(config.max_pointers, config.max_memories) + 1,
-                self.model.device if device is None else resolve_device(device),
-                self.model.no_mem_embed.dtype,
-                self.settings.history_bytes if self.source.seekable else 0,
-                self.settings.folder,
-            )
+            config.max_memories + 1,
+            max(config.max_pointers, config.max_memories) + 1,
+            self.model.device if device is None else resolve_device(device),
+            next(self.model.parameters()).dtype,
+            self.settings.history_bytes if self.source.seekable else 0,
+            self.settings.folder,
         )
+
+    def _identity(self) -> dict[str, Any]:
+        return identity_of(self.model, self.source, self.settings.input_side)
 
     def _default_start(self, reverse: bool) -> int:
         frames = [t for track in self._tracks.values() for t in track.conditioning]
@@ -312,19 +283,24 @@ class VideoSession:
     def _run(self, first: int, stop: int | None, reverse: bool) -> Iterator[FrameMasks]:
         t, step, this_round = first, -1 if reverse else 1, self._round
         notes = self._notes(first, step)
-        while t != stop and self._tracks and self._round == this_round and self._has(t):
-            try:
-                frame = self._features(t)
-            except FrameIndexError:  # its end turned out to be damaged, and a warning said so
+        while t != stop and self._tracks and self._round == this_round:
+            if t not in self._frames and not self.source.has(t):
                 return
-            self._track(t, frame, reverse)
+            with torch.no_grad():
+                try:
+                    frame = self._features(t)
+                except FrameIndexError:  # its end turned out to be damaged, and a warning said so
+                    return
+                self._track(t, frame, reverse)
             yield dataclasses.replace(self._shown(t, frame), notes=notes)
             t, notes = t + step, ()
 
     def _notes(self, t: int, sign: int) -> tuple[str, ...]:
         """Say whether what the first frame looks back at is not all there any more."""
         reach = range(1, self.model.config.max_memories)
-        lost = [k for k, one in self._tracks.items() if any(one.lost(t - sign * a) for a in reach)]
+        lost = [
+            k for k, track in self._tracks.items() if any(track.lost(t - sign * a) for a in reach)
+        ]
         if not lost:
             return ()
         note = (
@@ -334,9 +310,6 @@ class VideoSession:
         )
         warnings.warn(note, NexusWarning, stacklevel=3)
         return (note,)
-
-    def _has(self, t: int) -> bool:
-        return t in self._frames or self.source.has(t)
 
     def _features(self, t: int) -> FrameFeatures:
         """Return an encoded frame, from the cache or the source."""
@@ -354,49 +327,65 @@ class VideoSession:
 
     def _track(self, t: int, frame: FrameFeatures, reverse: bool) -> None:
         """Track into a frame the objects that have no answer of their own there."""
-        wanted = {k: one for k, one in self._tracks.items() if not one.is_settled(t)}
+        wanted = [track for track in self._tracks.values() if not track.is_settled(t)]
         if not wanted:
             return
-        outputs = self.model.decode_objects(frame, self._condition(t, wanted, reverse))
-        found = self._remember(frame, outputs, prompted=False, reverse=reverse)
-        for track, seen in zip(wanted.values(), found, strict=True):
+        outputs = self.model.decode_objects(frame, self._conditioned(t, wanted, reverse))
+        found = self._remembered(frame, outputs, prompted=False, reverse=reverse)
+        for track, seen in zip(wanted, found, strict=True):
             track.put(t, seen)
 
-    def _condition(self, t: int, tracks: Mapping[int, ObjectTrack], reverse: bool) -> torch.Tensor:
+    def _conditioned(self, t: int, tracks: list[ObjectTrack], reverse: bool) -> torch.Tensor:
         """Condition the features of a frame on what is remembered of some objects."""
-        sign, config = -1 if reverse else 1, self.model.config
-        revive(self.model, t, list(tracks.values()), sign, self._features)
-        reach = max(self._span, config.max_memories)
-        recalls = [
-            recall(
-                t,
-                {u: remembered(seen) for u, seen in track.conditioning.items()},
-                track.others(t - sign * age for age in range(1, reach)),
-                reverse=reverse,
-                max_memories=config.max_memories,
-                max_pointers=self._span,
-                max_conditioning=config.max_conditioning,
-            )
-            for track in tracks.values()
-        ]
-        return self.model.condition(self._features(t), recalls, self._span)
+        sign = -1 if reverse else 1
+        self._revive(t, tracks, sign)
+        reach = range(1, max(self._span, self.model.config.max_memories))
+        pasts = [track.past(t - sign * age for age in reach) for track in tracks]
+        return condition(self.model, self._features(t), t, pasts, self._span, reverse=reverse)
 
-    def _remember(
+    def _revive(self, t: int, tracks: list[ObjectTrack], sign: int) -> None:
+        """Encode again the memories that have left RAM but are looked back at from frame t.
+
+        All objects that lack the memory of a frame get it in one call. `sign` is 1 going forward
+        in time, -1 going back.
+        """
+        near = [t - sign * age for age in range(self.model.config.max_memories - 1, 0, -1)]
+        prompted = {u for track in tracks for u in track.conditioning}
+        # A frame is encoded again only where tracking begins away from where it ended, and then
+        # once: what is revived, or is there already, becomes the newest of the window, nearest
+        # frames last, so that none of them pushes out another before t has looked at them all.
+        for u in [*sorted(prompted - set(near)), *near]:
+            lacking = []
+            for track in tracks:
+                if u not in near and u not in track.conditioning:
+                    continue
+                seen = track.get(u, with_mask=False)
+                if seen is None or seen.memory is not None:
+                    track.touch(u)
+                    continue
+                whole = track.get(u)
+                if whole is not None and whole.low_res_logits is not None:
+                    lacking.append((track, whole, whole.low_res_logits))
+            if lacking:
+                memories = remember(
+                    self.model,
+                    self._features(u),
+                    torch.stack([logits for _, _, logits in lacking]),
+                    torch.tensor([[seen.object_score_logit] for _, seen, _ in lacking]),
+                    [seen.prompted for _, seen, _ in lacking],
+                )
+                for (track, _, _), memory in zip(lacking, memories, strict=True):
+                    track.refresh(u, memory)
+
+    def _remembered(
         self, frame: FrameFeatures, outputs: ObjectOutputs, prompted: bool, reverse: bool
     ) -> list[Seen]:
         logits, scores = outputs.low_res_logits, outputs.object_score_logits
-        memory = encode_memories(self.model, frame, logits, scores, [prompted] * len(logits))
-        rows = zip(
-            outputs.object_pointer,
-            outputs.iou_scores.tolist(),
-            scores[:, 0].tolist(),
-            logits,
-            memory,
-            strict=True,
-        )
+        memory = remember(self.model, frame, logits, scores, [prompted] * len(logits))
+        rows = zip(outputs.object_pointer, outputs.rows(), memory, strict=True)
         return [
             Seen(pointer, iou, score, prompted, reverse, mask, tokens)
-            for pointer, iou, score, mask, tokens in rows
+            for pointer, (mask, iou, score), tokens in rows
         ]
 
     def _hold_others(self, t: int, object_id: int) -> None:
@@ -404,86 +393,54 @@ class VideoSession:
         for other, track in self._tracks.items():
             seen = None if other == object_id or track.is_settled(t) else track.get(t)
             if seen is not None and seen.low_res_logits is not None:
-                track.settle(track.held, t, seen)
+                track.put(t, seen, "held")
 
     def _shown(self, t: int, frame: FrameFeatures) -> FrameMasks:
-        objects: dict[int, tuple[torch.Tensor, float, float] | None] = {}
-        for object_id, track in self._tracks.items():
-            seen = track.get(t)
-            objects[object_id] = (
-                None
-                if seen is None or seen.low_res_logits is None
-                else (seen.low_res_logits, seen.iou_score, seen.object_score_logit)
-            )
+        seen = {object_id: track.get(t) for object_id, track in self._tracks.items()}
+        objects = {k: None if known is None else known.row for k, known in seen.items()}
         return show(self.model, frame, t, self.source.time_s(t), objects)
 
 
 def open_session(
-    model: SAM2,
+    model: MemoryModel,
     source: VideoLike,
-    settings: SessionSettings,
     *,
     rate: float | None = None,
     max_pixels: int | None = DEFAULT_MAX_PIXELS,
+    **settings: Any,
 ) -> VideoSession:
-    """Open a source and a session on it; see `SAM2.video`."""
-    if settings.frame_count is None and not hasattr(source, "frame_count"):
+    """Open a source and a session on it: arguments as in `SAM2.video`, errors too.
+
+    Settings are those of `SessionSettings`, where None stands for the default.
+    """
+    if settings.get("frame_count") is None and not hasattr(source, "frame_count"):
         # An iterator over a list tells how much is left; a generator or a camera tells nothing.
-        hint = operator.length_hint(source, 0)
-        settings = dataclasses.replace(settings, frame_count=hint or None)
-    if settings.input_side is not None:
-        check_input_side(settings.input_side)
-    return VideoSession(model, open_video(source, rate=rate, max_pixels=max_pixels), settings)
+        settings["frame_count"] = operator.length_hint(source, 0) or None
+    if settings.get("input_side") is not None:
+        check_input_side(settings["input_side"])
+    told = SessionSettings(**{name: each for name, each in settings.items() if each is not None})
+    return VideoSession(model, open_video(source, rate=rate, max_pixels=max_pixels), told)
 
 
 def stream(
-    model: SAM2, frames: VideoLike, prompt: Any, settings: SessionSettings
+    model: MemoryModel, frames: VideoLike, prompt: Any, **settings: Any
 ) -> Iterator[FrameMasks]:
     """Track what a prompt points at on the first frame; see `SAM2.stream`."""
-    prompts = {k: Prompt.of(one) for k, one in _by_id(prompt).items()}
-    session = open_session(model, frames, settings)
-    for object_id, one in prompts.items():
-        session.add(0, object_id, prompt=one)
+    by_id = {FIRST_ID: prompt}
+    # A single prompt may be a mapping too, whose keys are words.
+    if isinstance(prompt, Mapping) and prompt and not any(isinstance(k, str) for k in prompt):
+        by_id = {_whole(object_id, "object_id"): each for object_id, each in prompt.items()}
+    prompts = {object_id: Prompt.of(each) for object_id, each in by_id.items()}
+    session = open_session(model, frames, **settings)
+    for object_id, each in prompts.items():
+        session.add(0, object_id, prompt=each)
     return session.propagate()
 
 
-def load_session(session: VideoSession, path: str | os.PathLike[str]) -> VideoSession:
-    """Fill a fresh session with what a file holds; see `SAM2.load_session`."""
-    from nexus.predict.video import session_file as video_files
-
-    return video_files.load_session(session, path)
-
-
-def _by_id(prompt: Any) -> Mapping[int, Any]:
-    """Tell prompts by id from a prompt given as a mapping, whose keys are words."""
-    if isinstance(prompt, Mapping) and prompt and not any(isinstance(k, str) for k in prompt):
-        return {_whole(k, "object_id"): one for k, one in prompt.items()}
-    return {FIRST_ID: prompt}
-
-
-def _prompt_of(
-    prompt: PromptLike | None,
-    points: ArrayLike | None,
-    labels: ArrayLike | None,
-    box: ArrayLike | None,
-    mask: ArrayLike | torch.Tensor | None,
-) -> Prompt:
-    parts = (points, labels, box, mask)
-    if prompt is None:
-        return Prompt(*parts)
-    if any(part is not None for part in parts):
-        raise InputError("expected prompt= or its parts, got both")
-    return Prompt.of(prompt)
-
-
-def _checked_id(object_id: Any) -> int:
-    return _whole(object_id, "object_id")
-
-
 def _whole(value: Any, name: str) -> int:
-    if isinstance(value, bool):
-        raise InputError(f"expected {name} to be a whole number, got {value!r}")
     try:
-        return operator.index(value)
-    except TypeError as error:
-        raise InputError(f"expected {name} to be a whole number, got {value!r}") from error
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise InputError(f"expected {name} to be a whole number, got {value!r}")

@@ -9,37 +9,70 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, get_args
 
 import numpy as np
 import torch
 
 from nexus.core.errors import CheckpointError, InputError
 from nexus.core.files import replacing
-from nexus.predict.video.memory_bank import ObjectTrack, Seen
-from nexus.predict.video.session import VideoSession
+from nexus.data.video.source import VideoSource
+from nexus.models.promptable import PromptableModel
+from nexus.predict.video.memory_bank import Kind, ObjectTrack, Seen
 
 FORMAT = "nexus.video_session.1"
 
-_KINDS = ("conditioning", "corrected", "held", "tracked")
-_COLUMNS = 5  # frame, prompted, reverse, IoU score, object score logit
+_KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
-def save_session(session: VideoSession, path: str | os.PathLike[str]) -> None:
-    """Write a session; see `VideoSession.save`."""
-    header = {"format": FORMAT, **_identity(session), "objects": []}
-    plan: list[tuple[str, ObjectTrack, list[int]]] = []
-    for number, (object_id, track) in enumerate(session.tracks().items()):
-        header["objects"].append(object_id)
-        plan += [(f"{number}.{kind}", track, track.frames_of(kind)) for kind in _KINDS]
+def identity_of(
+    model: PromptableModel, source: VideoSource, input_side: int | None
+) -> dict[str, Any]:
+    """Return what the model and the source of a session are known by.
+
+    Raises:
+        InputError: The source cannot be read again.
+    """
+    fingerprint = source.fingerprint()
+    if fingerprint is None:
+        raise InputError(
+            f"expected a source that can be read again, got {source.name}",
+            hint="a session on a camera cannot be saved; write its frames to a file first",
+        )
+    return {
+        "model": model.variant,
+        "weights": model.frontend.fingerprint(model),
+        "input_side": input_side or model.policy.input_side,
+        "name": source.name,
+        "source": fingerprint,
+        "size_hw": list(source.size_hw),
+        "frame_count": source.frame_count,
+    }
+
+
+def save_tracks(
+    path: str | os.PathLike[str], identity: Mapping[str, Any], tracks: Mapping[int, ObjectTrack]
+) -> None:
+    """Write what is remembered of objects, by id; see `VideoSession.save`."""
+    header = {"format": FORMAT, **identity, "objects": list(tracks)}
+    plan = [
+        (f"{number}.{kind}", track, frames)
+        for number, track in enumerate(tracks.values())
+        for kind in _KINDS
+        if (frames := track.frames_of(kind))
+    ]
     with replacing(path) as temporary, temporary.open("wb") as file:
-        _write(file, {"nexus": json.dumps(header)}, [entry for entry in plan if entry[2]])
+        _write(file, {"nexus": json.dumps(header)}, plan)
 
 
-def load_session(session: VideoSession, path: str | os.PathLike[str]) -> VideoSession:
-    """Fill a fresh session with what a file holds; see `SAM2.load_session`."""
+def load_tracks(
+    path: str | os.PathLike[str],
+    identity: Mapping[str, Any],
+    new_track: Callable[[], ObjectTrack],
+) -> dict[int, ObjectTrack]:
+    """Read what is remembered of objects, by id; see `VideoSession.load`."""
     from safetensors import SafetensorError, safe_open
 
     source = Path(path)
@@ -53,9 +86,9 @@ def load_session(session: VideoSession, path: str | os.PathLike[str]) -> VideoSe
                     f"expected a video session saved by Nexus, got {str(source)!r}, which is "
                     "another safetensors file"
                 )
-            _check_identity(session, header)
-            tracks = {
-                object_id: _track(session, file, str(number))
+            _check_identity(identity, header)
+            return {
+                object_id: _filled(new_track(), file, str(number))
                 for number, object_id in enumerate(header["objects"])
             }
     except (SafetensorError, json.JSONDecodeError, KeyError) as error:
@@ -63,40 +96,10 @@ def load_session(session: VideoSession, path: str | os.PathLike[str]) -> VideoSe
             f"expected a whole video session, got {str(source)!r}: {error}",
             hint="save the session again",
         ) from error
-    session.restore(tracks)
-    return session
 
 
-def _identity(session: VideoSession) -> dict[str, Any]:
-    """Return what a model and a source are known by.
-
-    Raises:
-        InputError: The source cannot be read again.
-    """
-    source, model = session.source, session.model
-    fingerprint = source.fingerprint()
-    if fingerprint is None:
-        raise InputError(
-            f"expected a source that can be read again, got {source.name}",
-            hint="a session on a camera cannot be saved; write its frames to a file first",
-        )
-    return {
-        "model": model.variant,
-        "weights": model.frontend.fingerprint(model),
-        "input_side": session.settings.input_side or model.policy.input_side,
-        "source": fingerprint,
-        "size_hw": list(source.size_hw),
-        "frame_count": source.frame_count,
-    }
-
-
-def _check_identity(session: VideoSession, header: Mapping[str, Any]) -> None:
-    """Refuse another model or source than the one that was saved.
-
-    Raises:
-        InputError: It is another one.
-    """
-    mine = _identity(session)
+def _check_identity(mine: Mapping[str, Any], header: Mapping[str, Any]) -> None:
+    """Refuse another model or source than the one that was saved."""
     if (mine["model"], mine["weights"]) != (header["model"], header["weights"]):
         same = mine["model"] == header["model"]
         got = "other weights of it" if same else mine["model"]
@@ -114,30 +117,24 @@ def _check_identity(session: VideoSession, header: Mapping[str, Any]) -> None:
             height, width = header["size_hw"]
             raise InputError(
                 f"expected the source of the saved session ({header['frame_count']} frames of "
-                f"{width} x {height} pixels), got another one: {session.source!r}",
+                f"{width} x {height} pixels), got another one: {mine['name']}",
                 hint="a file that was written anew counts as another source",
             )
 
 
 def _write(
-    file: BinaryIO, metadata: dict[str, str], plan: Iterable[tuple[str, ObjectTrack, list[int]]]
+    file: BinaryIO, metadata: dict[str, str], plan: Sequence[tuple[str, ObjectTrack, list[int]]]
 ) -> None:
     """Write a safetensors file: the length of its header, the header, the tensors in order."""
     entries: dict[str, Any] = {"__metadata__": metadata}
     order, offset = [], 0
     for name, track, frames in plan:
-        first = _whole(track, frames[0])
-        parts = {
-            "frames": (len(frames), _COLUMNS),
-            "pointers": (len(frames), *first[1].shape),
-            "low_res_logits": (len(frames), *first[2].shape),
-        }
-        for part, (key, shape) in enumerate(parts.items()):
-            dtype, width = ("F64", 8) if part == 0 else ("F32", 4)
-            end = offset + int(np.prod(shape)) * width
+        first = zip(("frames", "pointers", "low_res_logits"), _whole(track, frames[0]), strict=True)
+        for part, (key, array) in enumerate(first):
+            end = offset + len(frames) * array.nbytes
             entries[f"{name}.{key}"] = {
-                "dtype": dtype,
-                "shape": list(shape),
+                "dtype": {8: "F64", 4: "F32"}[array.itemsize],
+                "shape": [len(frames), *array.shape],
                 "data_offsets": [offset, end],
             }
             order.append((track, frames, part))
@@ -152,7 +149,7 @@ def _write(
 
 
 def _whole(track: ObjectTrack, index: int) -> tuple[Any, Any, Any]:
-    """Return a frame as three arrays: columns, pointer, mask logits."""
+    """Return a frame as three arrays: number, flags and scores; pointer; mask logits."""
     seen = track.get(index)
     if seen is None or seen.low_res_logits is None:
         raise InputError(f"expected frame {index} to be remembered, got nothing")
@@ -164,9 +161,8 @@ def _whole(track: ObjectTrack, index: int) -> tuple[Any, Any, Any]:
     )
 
 
-def _track(session: VideoSession, file: Any, number: str) -> ObjectTrack:
-    """Read one object."""
-    track = session.new_track()
+def _filled(track: ObjectTrack, file: Any, number: str) -> ObjectTrack:
+    """Read one object into its empty track."""
     names = set(file.keys())
     for kind in _KINDS:
         if f"{number}.{kind}.frames" not in names:
@@ -175,9 +171,10 @@ def _track(session: VideoSession, file: Any, number: str) -> ObjectTrack:
         pointers = file.get_slice(f"{number}.{kind}.pointers")
         masks = file.get_slice(f"{number}.{kind}.low_res_logits")
         for row, (index, prompted, reverse, iou, score) in enumerate(columns.tolist()):
-            pointer = torch.from_numpy(np.array(pointers[row : row + 1])[0])
-            mask = torch.from_numpy(np.array(masks[row : row + 1])[0])
-            dtype = track.settings.dtype
-            seen = Seen(pointer.to(dtype), iou, score, bool(prompted), bool(reverse), mask, None)
-            track.restore(kind, int(index), seen)
+            pointer, mask = (
+                torch.from_numpy(np.array(part[row : row + 1])[0]) for part in (pointers, masks)
+            )
+            pointer = pointer.to(track.dtype)
+            seen = Seen(pointer, iou, score, bool(prompted), bool(reverse), mask, None)
+            track.put(int(index), seen, kind)
     return track

@@ -43,9 +43,9 @@ class EmbeddingCache:
         self.model = model
         self.dtype: torch.dtype = getattr(torch, dtype)
         self._dtype_name = dtype
-        self._fingerprint = model.frontend.fingerprint(model.image_encoder)
         base = weights_home().parent / "embeddings" if folder is None else folder
-        self.folder = base / f"{model.variant}-{self._fingerprint}"
+        fingerprint = model.frontend.fingerprint(model.image_encoder)
+        self.folder = base / f"{model.variant}-{fingerprint}"
         self.encoded = 0
 
     def path(self, digest: str) -> Path:
@@ -60,7 +60,9 @@ class EmbeddingCache:
             OSError: The file cannot be written.
         """
         digest = digest_of(image) if digest is None else digest
-        if not self._whole(digest):
+        try:
+            ImageEmbedding.load(self.path(digest))
+        except (FileNotFoundError, EmbeddingError):  # a damaged one is written again
             self.encoded += 1
             embedding = self.model.encode_image(image, max_pixels=None)
             _cast(embedding, self.dtype).save(self.path(digest))
@@ -76,20 +78,10 @@ class EmbeddingCache:
         embedding = ImageEmbedding.load(self.path(digest))
         return _cast(embedding, torch.float32).to(self.model.device)
 
-    def _whole(self, digest: str) -> bool:
-        """Tell whether the file is there and can be read; a damaged one is written again."""
-        if not self.path(digest).is_file():
-            return False
-        try:
-            ImageEmbedding.load(self.path(digest))
-        except EmbeddingError:
-            return False
-        return True
-
 
 def _cast(embedding: ImageEmbedding, dtype: torch.dtype) -> ImageEmbedding:
     return dataclasses.replace(
         embedding,
         features=embedding.features.to(dtype),
-        high_res_features=tuple(one.to(dtype) for one in embedding.high_res_features),
+        high_res_features=tuple(finer.to(dtype) for finer in embedding.high_res_features),
     )

@@ -6,95 +6,62 @@ the figures are those anybody gets with the resulting weights.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nexus.core.types import ImageEmbedding, Masks, Prompt
-from nexus.data.clicks.sampling import centre_click, error_click
-from nexus.data.truth.labelled import tight_box
+from nexus.core.types import ImageEmbedding, Prompt
+from nexus.data.clicks.game import Game, Target, best_answers
+from nexus.data.clicks.sampling import centre_click
+from nexus.data.truth.labelled import Truth
 from nexus.eval.metrics import dice
 from nexus.models.promptable import PromptableModel
+from nexus.ops.boxes import tight_box
 from nexus.train.config import EvaluateSettings, Measure
-from nexus.train.images.prepare import HeldOut
-
-POOLED = "all"
-
-
-@dataclass(frozen=True)
-class ObjectFigure:
-    """How well one object was found.
-
-    Attributes:
-        set_title: The set it is of.
-        image: Set and name of its image.
-        object_id: Its id there.
-        measure: How it was pointed at.
-        dsc: Dice coefficient with the truth.
-    """
-
-    set_title: str
-    image: str
-    object_id: int
-    measure: Measure
-    dsc: float
-
-
-@dataclass(frozen=True)
-class Figure:
-    """The mean over the objects of a set.
-
-    Attributes:
-        measure: How they were pointed at.
-        set_title: The set, or 'all' for the objects of all sets.
-        dsc: Mean Dice coefficient.
-        objects: How many there are.
-    """
-
-    measure: Measure
-    set_title: str
-    dsc: float
-    objects: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return dataclasses.asdict(self)
+from nexus.train.figures import ObjectFigure
+from nexus.train.images.sets import SetImage
 
 
 def measure_image(
-    model: PromptableModel, one: HeldOut, settings: EvaluateSettings, candidates: bool
+    model: PromptableModel,
+    image: SetImage,
+    truths: Sequence[Truth],
+    embed: Callable[[], ImageEmbedding],
+    settings: EvaluateSettings,
+    candidates: bool,
 ) -> list[ObjectFigure]:
-    """Measure all objects of one image.
+    """Measure all objects of one image, one after the other under each measure.
 
     Args:
         model: The model.
-        one: The image.
+        image: The image.
+        truths: Its objects that count.
+        embed: Encodes it, or reads its embedding.
         settings: Which measures.
         candidates: Take the best of three masks for a click alone, as `predict` does unasked.
     """
-    truths = one.truths()
     if not truths:
         return []
-    embedding, ignored = one.embedding(), one.image.labelled.ignored()
-    found: dict[Measure, list[NDArray[np.bool_]]] = {}
+    embedding, ignored = embed(), image.labelled.ignored()
+    found: dict[Measure, list[NDArray[np.bool_]]] = {"one_click": [], "clicks": []}
     if "box" in settings.measures:
         boxes = [Prompt(box=tight_box(truth.mask)) for truth in truths]
         found["box"] = [masks.best for masks in model.predict_batch(embedding, boxes, False)]
-    clicks = settings.clicks if "clicks" in settings.measures else 1
-    if set(settings.measures) & {"one_click", "clicks"}:
-        games = [
-            _play(model, embedding, truth.mask, ignored, clicks, settings.mask_prompt, candidates)
-            for truth in truths
-        ]
-        found["one_click"], found["clicks"] = [g[0] for g in games], [g[-1] for g in games]
+    rounds = settings.clicks if "clicks" in settings.measures else 1
+    for truth in truths if {"one_click", "clicks"} & set(settings.measures) else ():
+        game = Game([Target(truth.mask, ignored, [centre_click(truth.mask)])], rounds)
+        given = []
+        while game.playing:
+            answers = model.predict_batch(embedding, game.prompts, None if candidates else False)
+            given.append(answers[0].best)
+            game.take(best_answers(answers, settings.mask_prompt))
+        found["one_click"].append(given[0])
+        found["clicks"].append(given[-1])
     return [
         ObjectFigure(
-            one.image.set_title,
-            one.image.name,
+            image.set_title,
+            image.name,
             truth.object_id,
             measure,
             float(dice(mask, truth.mask, ignored)),
@@ -102,49 +69,3 @@ def measure_image(
         for measure in settings.measures
         for truth, mask in zip(truths, found[measure], strict=True)
     ]
-
-
-def _play(
-    model: PromptableModel,
-    embedding: ImageEmbedding,
-    truth: NDArray[np.bool_],
-    ignored: NDArray[np.bool_] | None,
-    clicks: int,
-    mask_prompt: bool,
-    candidates: bool,
-) -> list[NDArray[np.bool_]]:
-    """Click, look, correct; return the mask after each click until nothing is wrong."""
-    click = centre_click(truth)
-    points, labels = [(click.x, click.y)], [1]
-    given: list[NDArray[np.bool_]] = []
-    last: Masks | None = None
-    while True:
-        mask = last.best_low_res_logits if last is not None and mask_prompt else None
-        prompt = Prompt(points=points, labels=labels, mask=mask)
-        several = None if candidates else False
-        last = model.predict_batch(embedding, [prompt], several)[0]
-        given.append(last.best)
-        wrong = error_click(truth, last.best, ignored) if len(given) < clicks else None
-        if wrong is None:
-            return given
-        points, labels = [*points, (wrong.x, wrong.y)], [*labels, wrong.label]
-
-
-def figures_of(objects: Sequence[ObjectFigure]) -> list[Figure]:
-    """Average over the objects of each set and of all, by measure, in the order they came."""
-    groups: dict[tuple[Measure, str], list[float]] = {}
-    for one in objects:
-        groups.setdefault((one.measure, POOLED), []).append(one.dsc)
-    for one in objects:
-        groups.setdefault((one.measure, one.set_title), []).append(one.dsc)
-    return [
-        Figure(measure, title, float(np.mean(values)), len(values))
-        for (measure, title), values in groups.items()
-    ]
-
-
-def chosen_mean(figures: Sequence[Figure], settings: EvaluateSettings) -> float | None:
-    """Return the figure by which the best checkpoint is chosen; None where nothing is held out."""
-    wanted = settings.choose or settings.measures
-    values = [f.dsc for f in figures if f.set_title == POOLED and f.measure in wanted]
-    return float(np.mean(values)) if values else None

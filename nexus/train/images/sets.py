@@ -1,4 +1,4 @@
-"""What a run learns from and what it is measured on: sets, their split, views and objects.
+"""What a run on images learns from: the objects that count, the views of an image, what is in them.
 
 Everything here depends on the settings alone. Nothing is drawn while training but which view of an
 object comes when (see `nexus.train.images.plan`).
@@ -7,15 +7,12 @@ object comes when (see `nexus.train.images.plan`).
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 
 from nexus.core.errors import InputError
 from nexus.core.types import Geometry
@@ -25,14 +22,14 @@ from nexus.data.augment.transforms import (
     RandomFlip,
     RandomRotate,
     RandomScale,
-    Transform,
     apply,
 )
-from nexus.data.clicks.sampling import centre_click
-from nexus.data.truth import open_images
-from nexus.data.truth.labelled import LabelledImage, Truth, tight_box
-from nexus.train.config import AugmentSettings, DataSettings, SetSettings
+from nexus.data.clicks.sampling import centre_click, depth_map
+from nexus.data.truth.labelled import LabelledImage, Truth, largest_truths
+from nexus.ops.boxes import tight_box
+from nexus.train.config import AugmentSettings, DataSettings
 from nexus.train.losses import truths_to_frame
+from nexus.train.sets import SetItem
 
 _MIN_FRAME_PIXELS = 5
 Array: TypeAlias = "NDArray[Any]"
@@ -46,57 +43,12 @@ _LOSSLESS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-@dataclass(frozen=True)
-class SetImage:
-    """An image of one of the run's sets.
-
-    Attributes:
-        set_title: The set it is of.
-        labelled: How to read it.
-    """
-
-    set_title: str
-    labelled: LabelledImage
-
-    @property
-    def name(self) -> str:
-        """Set and name, unique in the run."""
-        return f"{self.set_title}/{self.labelled.name}"
-
-    def chosen(self, settings: DataSettings) -> list[Truth]:
-        """Read the objects that count, the largest first."""
-        sized = [(int(np.count_nonzero(t.mask)), t) for t in self.labelled.load_truths()]
-        large = [pair for pair in sized if pair[0] >= settings.min_area and not pair[1].ignore]
-        large.sort(key=lambda pair: -pair[0])
-        return [truth for _, truth in large[: settings.most_objects]]
+SetImage: TypeAlias = SetItem[LabelledImage]
 
 
-def split_images(settings: DataSettings) -> tuple[list[SetImage], list[SetImage]]:
-    """Open the sets and return the images to learn from and those held out, by name.
-
-    Raises:
-        InputError: An unknown reader, a folder of another layout, or a set without images.
-    """
-    learnt: list[SetImage] = []
-    held_out: list[SetImage] = []
-    for one in settings.sets:
-        images = _open(one, settings, one.split)
-        if one.held_out_split is not None:
-            learnt += images
-            held_out += _open(one, settings, one.held_out_split)
-            continue
-        kept = len(images) - math.floor(len(images) * settings.held_out)
-        learnt += images[:kept]
-        held_out += images[kept:]
-    return learnt, held_out
-
-
-def _open(one: SetSettings, settings: DataSettings, split: str | None) -> list[SetImage]:
-    folder = Path(settings.root) / one.folder
-    images = sorted(open_images(one.reader, folder, split=split), key=lambda image: image.name)
-    if not images:
-        raise InputError(f"expected images in the set {one.title!r}, got none in {str(folder)!r}")
-    return [SetImage(one.title, image) for image in images]
+def counted_truths(image: SetImage, settings: DataSettings) -> list[Truth]:
+    """Read the objects of an image that count, the largest first."""
+    return largest_truths(image.labelled.load_truths(), settings.most_objects, settings.min_area)
 
 
 @dataclass(frozen=True)
@@ -124,7 +76,7 @@ class View:
             ImageError: The image cannot be read.
         """
         pixels = self.image.labelled.load_image()
-        truths = self.image.chosen(self.settings)
+        truths = counted_truths(self.image, self.settings)
         masks = np.zeros((0, *pixels.shape[:2]), np.bool_)
         if truths:
             masks = np.stack([truth.mask for truth in truths])
@@ -134,7 +86,14 @@ class View:
             return _turned(sample, _LOSSLESS[self.name])
         word = f"{self.seed}/{self.image.name}/{self.name}"
         digest = hashlib.sha256(word.encode()).digest()
-        return apply(_transforms(self.augment), sample, np.random.default_rng(list(digest[:16])))
+        augment = self.augment
+        transforms = [
+            RandomFlip(prob=augment.flip),
+            RandomRotate(degrees=augment.rotate_degrees),
+            RandomScale(scale_range=augment.scale),
+            ColorJitter(brightness=augment.brightness, contrast=augment.contrast),
+        ]
+        return apply(transforms, sample, np.random.default_rng(list(digest[:16])))
 
     def pixels(self) -> NDArray[np.generic]:
         """Return the image alone, (H, W, 3)."""
@@ -174,19 +133,8 @@ class ObjectView:
     box_xyxy: tuple[float, float, float, float]
 
 
-@dataclass(frozen=True, eq=False)
-class TrainingObject:
-    """An object and its views.
-
-    Attributes:
-        image: The image it is in.
-        object_id: Its id there.
-        views: Those in which enough of it is to be seen; at least one.
-    """
-
-    image: SetImage
-    object_id: int
-    views: tuple[ObjectView, ...]
+TrainingObject: TypeAlias = tuple[ObjectView, ...]
+"""An object: the views in which enough of it is to be seen; at least one."""
 
 
 def object_views(
@@ -218,7 +166,7 @@ def object_views(
             geometry,
             share.astype(np.float16),
             weights,
-            _depth(inside),
+            depth_map(inside),
             (centre.x, centre.y),
             tight_box(mask),
         )
@@ -234,17 +182,15 @@ def gather_objects(
         InputError: There is no object at all.
     """
     found: dict[tuple[str, int], list[ObjectView]] = {}
-    images: dict[str, SetImage] = {}
     for view, objects in views:
-        images[view.image.name] = view.image
-        for key, one in objects.items():
-            found.setdefault((view.image.name, key), []).append(one)
+        for key, seen in objects.items():
+            found.setdefault((view.image.name, key), []).append(seen)
     if not found:
         raise InputError(
             "expected at least one object to learn from, got none",
             hint="lower data.min_area, or check that the masks are label maps",
         )
-    return [TrainingObject(images[name], key, tuple(mine)) for (name, key), mine in found.items()]
+    return [tuple(mine) for mine in found.values()]
 
 
 def sample_digest(name: str, sample: Sample) -> str:
@@ -257,17 +203,6 @@ def sample_digest(name: str, sample: Sample) -> str:
     return digest.hexdigest()
 
 
-def _depth(inside: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return how deep each pixel of a mask lies, 255 where deepest, 0 outside alone."""
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    y, x = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    distance = distance_transform_edt(np.pad(inside[y, x], 1))[1:-1, 1:-1]
-    depth = np.zeros(inside.shape, np.uint8)
-    # Divided first: the deepest pixel is 255 exactly, and no rounding takes it past that.
-    depth[y, x] = np.ceil(distance / distance.max() * 255)
-    return depth
-
-
 def _turned(sample: Sample, turn: Callable[[Array], Array]) -> Sample:
     """Apply a turn of whole pixels to the image and all masks."""
     masks = None if sample.masks is None else [turn(mask) for mask in sample.masks]
@@ -278,12 +213,3 @@ def _turned(sample: Sample, turn: Callable[[Array], Array]) -> Sample:
         object_ids=sample.object_ids,
         ignored=None if sample.ignored is None else np.ascontiguousarray(turn(sample.ignored)),
     )
-
-
-def _transforms(settings: AugmentSettings) -> list[Transform]:
-    return [
-        RandomFlip(prob=settings.flip),
-        RandomRotate(degrees=settings.rotate_degrees),
-        RandomScale(scale_range=settings.scale),
-        ColorJitter(brightness=settings.brightness, contrast=settings.contrast),
-    ]

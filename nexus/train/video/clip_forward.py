@@ -3,17 +3,16 @@
 Follows the training of "SAM 2: Segment Anything in Images and Videos" (arXiv 2408.00714, appendix
 D.2): prompted frames are answered first, then the others are tracked in order, each looking back at
 what is remembered, and all objects go through every part of the model together. The steps are
-those of `nexus.models.cv.sam2`, so that the numbers are a session's; habits of the model's
-configuration (`stability`, `binarize_clicks`, `fill_hole_area`) are heeded as a session heeds them.
+those of `nexus.models.tracking_step`, as in a session, and so are the numbers.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -24,32 +23,23 @@ from torch.utils.checkpoint import checkpoint
 from nexus.core.errors import InputError, VideoError
 from nexus.core.types import Geometry, ImageEmbedding, Prompt, PromptLike
 from nexus.data.images.loading import ImageLike, load_image
-from nexus.models.cv.sam2 import SAM2
-from nexus.models.frame import (
-    FramePrompts,
-    image_to_frame,
-    masks_to_original,
-    prompts_to_frame,
-    token_count,
+from nexus.models.frame import image_to_frame, masks_to_original, token_count
+from nexus.models.memory import FrameFeatures, ObjectOutputs, Past, Remembered
+from nexus.models.tracking_step import (
+    MemoryModel,
+    TrackingHabits,
+    answer,
+    check_prompt,
+    condition,
+    remember,
 )
-from nexus.models.memory import FrameFeatures, ObjectOutputs, Recall, Remembered, recall
-from nexus.nn.object_decoder import DecodedObjects
-from nexus.nn.prompt_encoder import PADDING
-from nexus.predict.video.step import check_prompt, cleaned, pointer_span
+from nexus.nn.batching import alike
 
 Corrector: TypeAlias = "Callable[[int, Mapping[int, NDArray[np.bool_]]], Mapping[int, Prompt]]"
 """Given a frame index and the masks on it by object id, in original pixels, say how each object is
 prompted next on that frame, with all its earlier points; an empty answer ends the corrections."""
 
 _Result = TypeVar("_Result")
-
-_PREVIOUS_LOGIT_LIMIT = 32.0
-
-# The models' steps, without the `no_grad` that sessions want around them.
-_frame_features = inspect.unwrap(SAM2.frame_features)
-_condition = inspect.unwrap(SAM2.condition)
-_adopt_masks = inspect.unwrap(SAM2.adopt_masks)
-_encode_memory = inspect.unwrap(SAM2.encode_memory)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,12 +81,24 @@ class ClipLogits:
     geometry: Geometry
 
 
+def habits_of_learning(model: MemoryModel) -> TrackingHabits:
+    """Return the habits of a model that learns, for `clip_logits`, as in the original's training.
+
+    A hard mask in memory has no gradient, and neither holes that are filled nor another candidate
+    may stand in for the mask that is taught.
+    """
+    return dataclasses.replace(
+        model.config, stability=None, binarize_clicks=False, fill_hole_area=0
+    )
+
+
 def clip_logits(
-    model: SAM2,
+    model: MemoryModel,
     frames: Tensor | Sequence[ImageLike],
     prompts_at: Mapping[int, Mapping[int, PromptLike]],
     *,
     correct: Corrector | None = None,
+    habits: TrackingHabits | None = None,
     gradient_frames: int | None = None,
     checkpointing: bool = False,
 ) -> ClipLogits:
@@ -111,6 +113,8 @@ def clip_logits(
             other frame looks at these frames, also at those ahead of it, as in a session that is
             prompted before it propagates.
         correct: Asked on every frame after an answer, until it is content.
+        habits: How the model tracks; None takes its configuration's, so that the numbers are those
+            of a session. To learn, `habits_of_learning`.
         gradient_frames: No gradient runs into memories more than this many frames old; 0 for into
             none, None for into all.
         checkpointing: Compute again in the backward pass what the steps keep for it, which takes
@@ -126,10 +130,24 @@ def clip_logits(
         raise InputError(f"expected gradient_frames of 0 or more, got {gradient_frames}")
     if len(frames) == 0:
         raise InputError("expected a clip of at least one frame, got none")
-    prompts = _checked_prompts(prompts_at, len(frames))
-    run = _ClipRun(model, checkpointing, gradient_frames, correct)
+    parsed = {
+        t: {k: Prompt.of(prompt) for k, prompt in prompts.items()}
+        for t, prompts in prompts_at.items()
+        if prompts
+    }
+    if not parsed:
+        raise InputError(
+            "expected at least one prompt, got none",
+            hint="prompts_at={0: {1: Prompt(points=[[x, y]])}} points at object 1 on frame 0",
+        )
+    outside = sorted(t for t in parsed if not 0 <= t < len(frames))
+    if outside:
+        raise InputError(
+            f"expected prompts on frames 0 to {len(frames) - 1}, got frame {outside[0]}"
+        )
+    run = _ClipRun(model, correct, habits or model.config, gradient_frames, checkpointing)
     run.encode(list(frames))
-    run.answer(prompts)
+    run.answer(parsed)
     return run.result()
 
 
@@ -143,39 +161,39 @@ class _Row(NamedTuple):
     prompted: bool
 
 
+@dataclass(eq=False)
 class _ClipRun:
     """One pass over a clip: what is remembered of each object so far, and what was answered."""
 
-    def __init__(
-        self,
-        model: SAM2,
-        checkpointing: bool,
-        gradient_frames: int | None,
-        correct: Corrector | None,
-    ) -> None:
-        self.model = model
-        self.checkpointing = checkpointing
-        self.gradient_frames = gradient_frames
-        self.correct = correct
-        self.frames: list[FrameFeatures] = []
-        self.conditioning: dict[int, dict[int, Remembered]] = {}
-        self.others: dict[int, dict[int, Remembered]] = {}
-        self.rows: list[dict[int, _Row]] = []
-        self.answers: list[list[Answer]] = []
+    model: MemoryModel
+    correct: Corrector | None
+    habits: TrackingHabits
+    gradient_frames: int | None
+    checkpointing: bool
+    frames: list[FrameFeatures] = field(default_factory=list)
+    conditioning: dict[int, dict[int, Remembered]] = field(default_factory=dict)
+    others: dict[int, dict[int, Remembered]] = field(default_factory=dict)
+    rows: list[dict[int, _Row]] = field(default_factory=list)
+    answers: list[list[Answer]] = field(default_factory=list)
 
     def encode(self, frames: Sequence[ImageLike]) -> None:
-        """Encode the frames one by one."""
+        """Encode the frames one by one, under the video policy."""
+        weight = next(self.model.parameters())
         for index, image in enumerate(frames):
-            frame = _encoded(self.model, load_image(image), self._run)
-            if self.frames and frame.geometry != self.frames[0].geometry:
+            tensor, geometry = image_to_frame(load_image(image), self.model.video_policy)
+            if self.frames and geometry != self.frames[0].geometry:
                 height, width = self.frames[0].geometry.original_size_hw
                 raise VideoError(
                     f"expected frames of {width} x {height} pixels like the first, got "
-                    f"{frame.geometry.original_size_hw[1]} x {frame.geometry.original_size_hw[0]} "
+                    f"{geometry.original_size_hw[1]} x {geometry.original_size_hw[0]} "
                     f"at frame {index}",
                     hint="bring all frames to one size",
                 )
-            self.frames.append(frame)
+            batch = tensor.unsqueeze(0).to(weight.device, weight.dtype)
+            maps = self._run(self.model.frontend.features, self.model.image_encoder, batch)
+            features, *finer = (each[0] for each in maps)
+            embedding = ImageEmbedding(features, geometry, self.model.variant, "", tuple(finer))
+            self.frames.append(self.model.frame_features(embedding))
             self.rows.append({})
             self.answers.append([])
 
@@ -187,17 +205,20 @@ class _ClipRun:
                 self.conditioning.setdefault(k, {})
                 self.others.setdefault(k, {})
         for t in sorted(prompts_at):
-            shared = self.model.without_memory(self.frames[t])
-            features = dict.fromkeys(prompts_at[t], shared)
-            self._decode(t, features, prompts_at[t])
-            self._finish(t, features, self.conditioning)
-        for t in range(len(self.frames)):
+            each = dict.fromkeys(prompts_at[t], self.model.without_memory(self.frames[t]))
+            self._answer(t, each, prompts_at[t])
+            self._finish(t, each, self.conditioning)
+        span = self.habits.pointer_span(len(self.frames))
+        for t, frame in enumerate(self.frames):
             waiting = [k for k in self.conditioning if t not in self.conditioning[k]]
-            if waiting:
-                looked_back = self._look_back(t, waiting)
-                features = {k: looked_back[row : row + 1] for row, k in enumerate(waiting)}
-                self._take(t, waiting, self._decoded(t, waiting, looked_back, None), False)
-                self._finish(t, features, self.others)
+            if not waiting:
+                continue
+            pasts = [self._past(t, k) for k in waiting]
+            features = self._run(condition, self.model, frame, t, pasts, span, False, self.habits)
+            outputs = self._run(self.model.decode_objects, frame, features, None, self.habits)
+            self._take(t, waiting, outputs, prompted=False)
+            each = {k: features[row : row + 1] for row, k in enumerate(waiting)}
+            self._finish(t, each, self.others)
 
     def result(self) -> ClipLogits:
         """Put the last answers on all frames together."""
@@ -212,104 +233,58 @@ class _ClipRun:
             self.frames[0].geometry,
         )
 
-    def _look_back(self, t: int, ids: Sequence[int]) -> Tensor:
-        """Condition the features of a frame on what is remembered of objects: (n, C, gh, gw)."""
-        config, span = self.model.config, pointer_span(self.model, len(self.frames))
-        recalls: list[Recall] = [
-            recall(
-                t,
-                self._within_reach(t, self.conditioning[k]),
-                self._within_reach(t, self.others[k]),
-                max_memories=config.max_memories,
-                max_pointers=span,
-                max_conditioning=config.max_conditioning,
+    def _past(self, t: int, object_id: int) -> Past:
+        """Return what is remembered of an object, cut off from gradients that are too old."""
+        most = math.inf if self.gradient_frames is None else self.gradient_frames
+        kinds = (self.conditioning[object_id], self.others[object_id])
+        return Past(
+            *(
+                {u: seen if abs(t - u) <= most else seen.detached() for u, seen in kind.items()}
+                for kind in kinds
             )
-            for k in ids
-        ]
-        features: Tensor = self._run(_condition, self.model, self.frames[t], recalls, span)
-        return features
+        )
 
-    def _within_reach(self, t: int, seen: Mapping[int, Remembered]) -> dict[int, Remembered]:
-        """Cut off the gradients of memories that are too old for them."""
-        most = self.gradient_frames
-        return {
-            u: one
-            if most is None or abs(t - u) <= most
-            else Remembered(one.memory.detach(), one.pointer.detach())
-            for u, one in seen.items()
-        }
-
-    def _decode(
+    def _answer(
         self, t: int, features: Mapping[int, Tensor], prompts: Mapping[int, Prompt]
     ) -> None:
-        """Answer prompts on a frame; those alike together, bool masks alone are adopted."""
-        groups: dict[tuple[int, bool, bool], list[int]] = {}
-        for k, prompt in prompts.items():
-            given = prompt.mask is not None and prompt.mask.dtype == np.bool_
-            rough = prompt.mask is not None or k in self.rows[t]
-            groups.setdefault((token_count(prompt, self.model.policy), rough, given), []).append(k)
-        for (_, _, given), ids in groups.items():
-            if given:
-                masks = torch.from_numpy(np.stack([cast(Any, prompts[k].mask) for k in ids]))
-                outputs = _adopt_masks(self.model, self.frames[t], masks)
-            else:
-                each = torch.cat([features[k] for k in ids])
-                framed = self._framed(t, {k: prompts[k] for k in ids})
-                outputs = self._decoded(t, ids, each, framed)
-            self._take(t, ids, outputs, True)
-
-    def _framed(self, t: int, prompts: Mapping[int, Prompt]) -> FramePrompts:
-        """Bring prompts to the model frame, with the masks that are there to start from."""
-        frame, device, config = self.frames[t], self.model.device, self.model.config
-        gh, gw = frame.features.shape[-2:]
-        framed = prompts_to_frame(
-            list(prompts.values()), frame.geometry, (4 * gh, 4 * gw), self.model.policy
-        )
-        mask = framed.mask_input
-        if mask is None and all(k in self.rows[t] for k in prompts):
+        """Answer prompts on a frame; those alike together."""
+        rows = self.rows[t]
+        objects = list(prompts)
+        kinds = [
+            (
+                token_count(prompt, self.model.policy),
+                None if prompt.mask is None else prompt.mask.dtype == np.bool_,
+                k in rows,
+            )
+            for k, prompt in prompts.items()
+        ]
+        for places in alike(kinds):
+            ids = [objects[place] for place in places]
             # An earlier answer is an input like any other: no gradient runs through it.
-            before = [self.rows[t][k].low_res_logits.detach() for k in prompts]
-            mask = torch.stack([cleaned(one, config.fill_hole_area) for one in before])[:, None]
-        return dataclasses.replace(
-            framed,
-            point_coords=framed.point_coords.to(device),
-            point_labels=framed.point_labels.to(device),
-            mask_input=None
-            if mask is None
-            else mask.to(device).clamp(-_PREVIOUS_LOGIT_LIMIT, _PREVIOUS_LOGIT_LIMIT),
-        )
-
-    def _decoded(
-        self, t: int, ids: Sequence[int], features: Tensor, prompts: FramePrompts | None
-    ) -> ObjectOutputs:
-        """Decode, and keep all candidates for the loss."""
-        if prompts is None:
-            device = self.model.device
-            prompts = FramePrompts(
-                torch.zeros(len(ids), 2, 2, device=device),
-                torch.full((len(ids), 2), PADDING, device=device),
-                None,
+            before = [rows[k].low_res_logits.detach() for k in ids if k in rows]
+            outputs = self._run(
+                answer,
+                self.model,
+                self.frames[t],
+                torch.cat([features[k] for k in ids]),
+                [prompts[k] for k in ids],
+                torch.stack(before) if before else None,
+                self.habits,
             )
-        several = int((prompts.point_labels[:1] != PADDING).sum()) <= 1
-        decoded: DecodedObjects = self._run(
-            self.model.decode_prompts,
-            self.frames[t],
-            features,
-            prompts,
-            prompts.mask_input,
-            several,
-        )
-        self.answers[t].append(
-            Answer(
-                tuple(ids),
-                decoded.low_res_logits.float(),
-                decoded.iou_scores.float(),
-                decoded.object_score_logits[:, 0].float(),
-            )
-        )
-        return self.model.chosen(decoded)
+            self._take(t, ids, outputs, prompted=True)
 
-    def _take(self, t: int, ids: Sequence[int], outputs: ObjectOutputs, prompted: bool) -> None:
+    def _take(self, t: int, ids: Sequence[int], outputs: ObjectOutputs, *, prompted: bool) -> None:
+        """Keep what was answered, and all candidates for the loss."""
+        decoded = outputs.decoded
+        if decoded is not None:
+            self.answers[t].append(
+                Answer(
+                    tuple(ids),
+                    decoded.low_res_logits.float(),
+                    decoded.iou_scores.float(),
+                    decoded.object_score_logits[:, 0].float(),
+                )
+            )
         for row, k in enumerate(ids):
             self.rows[t][k] = _Row(
                 outputs.low_res_logits[row],
@@ -323,9 +298,8 @@ class _ClipRun:
         self, t: int, features: Mapping[int, Tensor], kind: dict[int, dict[int, Remembered]]
     ) -> None:
         """Let objects of a frame be corrected, then remember them."""
-        ids = list(features)
+        ids, frame = list(features), self.frames[t]
         while self.correct is not None:
-            frame = self.frames[t]
             low = torch.stack([self.rows[t][k].low_res_logits.detach() for k in ids])
             masks = masks_to_original(low, frame.geometry, self.model.policy)
             wanted = self.correct(t, dict(zip(ids, masks, strict=True)))
@@ -333,9 +307,17 @@ class _ClipRun:
                 break
             for prompt in wanted.values():
                 check_prompt(prompt, frame.geometry.original_size_hw)
-            self._decode(t, features, wanted)
+            self._answer(t, features, wanted)
         rows = [self.rows[t][k] for k in ids]
-        memories: Tensor = self._run(_memories, self.model, self.frames[t], rows)
+        memories = self._run(
+            remember,
+            self.model,
+            frame,
+            torch.stack([row.low_res_logits for row in rows]),
+            torch.stack([row.object_score_logits for row in rows]),  # (n, 1)
+            [row.prompted for row in rows],
+            self.habits,
+        )
         for k, row, memory in zip(ids, rows, memories, strict=True):
             kind[k][t] = Remembered(memory, row.pointer)
 
@@ -345,54 +327,3 @@ class _ClipRun:
             return step(*arguments)
         result: _Result = checkpoint(step, *arguments, use_reentrant=False)
         return result
-
-
-def _encoded(
-    model: SAM2, image: NDArray[np.generic], run: Callable[..., tuple[Tensor, ...]]
-) -> FrameFeatures:
-    """Encode one frame under the video policy."""
-    tensor, geometry = image_to_frame(image, model.video_policy)
-    weight = model.no_mem_embed
-    batch = tensor[None].to(weight.device, weight.dtype)
-    features, *finer = run(model.frontend.features, model.image_encoder, batch)
-    embedding = ImageEmbedding(
-        features[0], geometry, model.variant, "", tuple(one[0] for one in finer)
-    )
-    frame: FrameFeatures = _frame_features(model, embedding)
-    return frame
-
-
-def _memories(model: SAM2, frame: FrameFeatures, rows: Sequence[_Row]) -> Tensor:
-    """Encode what is remembered of n objects, (n, T, M)."""
-    low = torch.stack(
-        [
-            cleaned(row.low_res_logits, model.config.fill_hole_area)
-            if row.prompted
-            else row.low_res_logits
-            for row in rows
-        ]
-    )
-    scores = torch.stack([row.object_score_logits for row in rows])  # (n, 1)
-    prompted = torch.tensor([row.prompted for row in rows], device=low.device)
-    memory: Tensor = _encode_memory(model, frame, low, scores, prompted)
-    return memory
-
-
-def _checked_prompts(
-    prompts_at: Mapping[int, Mapping[int, PromptLike]], count: int
-) -> dict[int, dict[int, Prompt]]:
-    """Read the prompts; see `clip_logits`."""
-    parsed = {
-        t: {k: Prompt.of(prompt) for k, prompt in prompts.items()}
-        for t, prompts in prompts_at.items()
-        if prompts
-    }
-    if not parsed:
-        raise InputError(
-            "expected at least one prompt, got none",
-            hint="prompts_at={0: {1: Prompt(points=[[x, y]])}} points at object 1 on frame 0",
-        )
-    outside = sorted(t for t in parsed if not 0 <= t < count)
-    if outside:
-        raise InputError(f"expected prompts on frames 0 to {count - 1}, got frame {outside[0]}")
-    return parsed

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from nexus.core.errors import InputError
 from nexus.core.types import Prompt
-from nexus.data.clicks.rounds import PromptSettings, first_prompt, next_prompt
+from nexus.data.clicks.game import Game, Kind, Target, check_shares, clicks_of, draw_kind
 from nexus.data.images.loading import load_image
 from nexus.data.truth.labelled import LabelledVideo
 from nexus.train.config import Checked, ranged
@@ -28,8 +28,6 @@ from nexus.train.config import Checked, ranged
 FirstPrompt = Literal["mask", "click", "box"]
 """What a clip may begin with."""
 
-# A prompt may not be empty; corrections carry on clicks and box, of which this one has none.
-_UNPROMPTED = Prompt(mask=np.zeros((1, 1), np.bool_))
 _TRIES = 50  # draws of a clip that may begin on a frame without an object
 
 
@@ -62,17 +60,7 @@ class ClipSettings(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        unknown = sorted(set(self.first) - set(get_args(FirstPrompt)))
-        if unknown:
-            raise InputError(
-                f"expected first prompts among {', '.join(get_args(FirstPrompt))}, "
-                f"got {', '.join(unknown)}"
-            )
-        if min(self.first.values(), default=0) < 0 or sum(self.first.values()) <= 0:
-            raise InputError(
-                "expected shares of first prompts that are 0 or more with a sum above 0, "
-                f"got {self.first}"
-            )
+        check_shares(self.first, get_args(FirstPrompt))
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,15 +93,15 @@ class ClipSample:
 
     def prompts(self) -> dict[int, Prompt]:
         """Draw the prompts on the first frame, by object id."""
-        masks = dict(zip(self.object_ids, self.masks[0], strict=True))
+        masks = zip(self.object_ids, self.masks[0], strict=True)
         if self.kind == "mask":
-            return {k: Prompt(mask=mask) for k, mask in masks.items()}
-        kind: Any = {"click": "random", "box": "box"}[self.kind]
-        return {k: first_prompt(mask, self.rng, kind=kind) for k, mask in masks.items()}
+            return {k: Prompt(mask=mask) for k, mask in masks}
+        kind: Kind = "random" if self.kind == "click" else "jittered_box"
+        return {k: Target(mask).point(kind, self.rng) for k, mask in masks}
 
 
 class ClickTeacher:
-    """Corrects a clip with clicks on what is wrong, as `nexus.train.clips.clip_logits` asks it to.
+    """Corrects a clip with clicks on what is wrong, as `nexus.train.video.clip_forward` asks it to.
 
     Args:
         sample: The clip.
@@ -121,32 +109,26 @@ class ClickTeacher:
     """
 
     def __init__(self, sample: ClipSample, prompts: Mapping[int, Prompt]) -> None:
-        self.sample = sample
-        self._given: dict[tuple[int, int], Prompt] = {(0, k): p for k, p in prompts.items()}
-        self._rounds: dict[int, int] = {}
-        # Anywhere in what is wrong, as the original trains.
-        self._settings = PromptSettings(random_error_share=1.0, mask_share=0.0)
+        self._object_ids = sample.object_ids
+        self._games: dict[int, Game] = {}
+        # Anywhere in what is wrong, as the original trains; the model keeps its last mask itself.
+        how: dict[str, Any] = {"chance": sample.rng, "random_error": 1.0, "mask_share": 0.0}
+        for t in sample.corrected:
+            targets = [Target(mask, sample.ignored[t], **how) for mask in sample.masks[t]]
+            self._games[t] = Game(targets, 1 + sample.clicks)
+        first = self._games[0].playing if 0 in self._games else ()
+        for k, target in zip(sample.object_ids, first, strict=False):
+            target.clicks, target.box = clicks_of(prompts[k]), prompts[k].box
 
     def __call__(
         self, frame_index: int, masks: Mapping[int, NDArray[np.bool_]]
     ) -> dict[int, Prompt]:
         """Return the next prompts on a frame, with all clicks so far; none where it is enough."""
-        done = self._rounds.get(frame_index, 0)
-        if frame_index not in self.sample.corrected or done >= self.sample.clicks:
+        game = self._games.get(frame_index)
+        if game is None:
             return {}
-        self._rounds[frame_index] = done + 1
-        return {k: self._corrected(frame_index, k, mask) for k, mask in masks.items()}
-
-    def _corrected(self, t: int, object_id: int, predicted: NDArray[np.bool_]) -> Prompt:
-        sample = self.sample
-        truth = sample.masks[t, sample.object_ids.index(object_id)]
-        before = self._given.get((t, object_id), _UNPROMPTED)
-        ignored, settings = sample.ignored[t], self._settings
-        prompt = next_prompt(
-            before, truth, predicted, sample.rng, settings=settings, ignored=ignored
-        )
-        self._given[t, object_id] = prompt
-        return prompt
+        game.take((masks[k], None) for k in self._object_ids)
+        return dict(zip(self._object_ids, game.prompts, strict=False))
 
 
 def usable_videos(videos: Sequence[LabelledVideo]) -> list[LabelledVideo]:
@@ -181,43 +163,22 @@ def draw_clip(videos: Sequence[LabelledVideo], settings: ClipSettings, *numbers:
         video = videos[int(rng.integers(len(videos)))]
         places = _places(len(video.annotated), settings, rng)
         indices = tuple(video.annotated[place] for place in places)
-        labels = [video.load_labels(index) for index in indices[:1]]
-        present = [int(k) for k in np.unique(labels[0]) if k > 0]
+        first = video.load_labels(indices[0])
+        present = [int(k) for k in np.unique(first) if k > 0]
         if present:
-            labels += [video.load_labels(index) for index in indices[1:]]
-            return _sample(video, indices, labels, present, settings, rng)
-    raise InputError(
-        f"expected frames with an object on them, got none in {_TRIES} draws",
-        hint="is 0 the background of the label maps, and are the objects 1 and above?",
-    )
-
-
-def _places(count: int, settings: ClipSettings, rng: np.random.Generator) -> list[int]:
-    """Draw which of `count` annotated frames a clip has, in its order."""
-    length = min(settings.frames, count)
-    stride = 1 + int(rng.integers(min(settings.max_stride, (count - 1) // (length - 1))))
-    start = int(rng.integers(count - (length - 1) * stride))
-    places = [start + stride * step for step in range(length)]
-    return places[::-1] if rng.random() < settings.reverse else places
-
-
-def _sample(
-    video: LabelledVideo,
-    indices: tuple[int, ...],
-    labels: Sequence[NDArray[np.int32]],
-    present: Sequence[int],
-    settings: ClipSettings,
-    rng: np.random.Generator,
-) -> ClipSample:
+            break
+    else:
+        raise InputError(
+            f"expected frames with an object on them, got none in {_TRIES} draws",
+            hint="is 0 the background of the label maps, and are the objects 1 and above?",
+        )
     chosen = sorted(int(k) for k in rng.permutation(present)[: settings.most_objects])
-    maps = np.stack(labels)  # (T, H, W)
+    maps = np.stack([first, *(video.load_labels(index) for index in indices[1:])])  # (T, H, W)
     frames: list[NDArray[Any]] = [load_image(video.frames[index]) for index in indices]
     if rng.random() < settings.flip:
         maps = maps[..., ::-1]
         frames = [np.ascontiguousarray(frame[:, ::-1]) for frame in frames]
-    kinds = sorted(settings.first)
-    shares = np.array([settings.first[kind] for kind in kinds], np.float64)
-    kind = kinds[int(rng.choice(len(kinds), p=shares / shares.sum()))]
+    kind = draw_kind(rng, settings.first)
     corrected: tuple[int, ...] = ()
     if kind != "mask" and settings.corrected_frames:
         later = 1 + rng.permutation(len(indices) - 1)[: settings.corrected_frames - 1]
@@ -234,3 +195,12 @@ def _sample(
         settings.clicks,
         rng,
     )
+
+
+def _places(count: int, settings: ClipSettings, rng: np.random.Generator) -> list[int]:
+    """Draw which of `count` annotated frames a clip has, in its order."""
+    length = min(settings.frames, count)
+    stride = 1 + int(rng.integers(min(settings.max_stride, (count - 1) // (length - 1))))
+    start = int(rng.integers(count - (length - 1) * stride))
+    places = [start + stride * step for step in range(length)]
+    return places[::-1] if rng.random() < settings.reverse else places

@@ -90,15 +90,10 @@ def _answer_losses(
     focal = focal_loss(logits, truths, valid=valid, reduction="none")  # (n, M)
     dice = dice_loss(logits, truths, valid=valid, reduction="none")
     best = (weights.focal * focal + weights.dice * dice).argmin(1, keepdim=True)
-    iou = (scores - _actual_iou(logits, truths, valid)).abs().mean(1)
+    drawn, true = logits.detach() > 0, (truths >= 0.5)[:, None]
+    overlap, either = ((which * valid).sum((-2, -1)) for which in (drawn & true, drawn | true))
+    iou = (scores - overlap / either.clamp(min=1e-6)).abs().mean(1)
     seen = present.to(iou.dtype)
     there = F.binary_cross_entropy_with_logits(answer.object_score_logits, seen, reduction="none")
     focal, dice = focal.gather(1, best)[:, 0], dice.gather(1, best)[:, 0]
     return torch.stack([focal * seen, dice * seen, iou * seen, there])
-
-
-def _actual_iou(logits: Tensor, truths: Tensor, valid: Tensor) -> Tensor:
-    """Return the IoU (n, M) of what is drawn (n, M, h, w) with truths (n, h, w)."""
-    drawn, true = logits.detach() > 0, (truths >= 0.5)[:, None]
-    overlap = ((drawn & true) * valid).sum((-2, -1))
-    return overlap / ((drawn | true) * valid).sum((-2, -1)).clamp(min=1e-6)

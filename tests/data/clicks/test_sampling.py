@@ -9,6 +9,7 @@ from nexus.core.errors import InputError
 from nexus.data.clicks.sampling import (
     Click,
     centre_click,
+    depth_map,
     error_click,
     jittered_box,
     random_click,
@@ -248,3 +249,15 @@ def test_noise_below_zero_is_refused() -> None:
         jittered_box((1, 2, 3, 4), (20, 30), rng, share=-0.1)
     with pytest.raises(InputError, match="got a share of 0.1 and at most -1 px"):
         jittered_box((1, 2, 3, 4), (20, 30), rng, limit_px=-1)
+
+
+@pytest.mark.parametrize("radius", range(1, 60))
+def test_the_deepest_pixel_is_255(radius: int) -> None:
+    """Whatever the size, depth is 255 where an object is deepest, above 0 on it, 0 beside it."""
+    y, x = np.mgrid[:128, :128]
+    disc = (y - 60) ** 2 + (x - 63) ** 2 <= radius**2
+
+    depth = depth_map(disc)
+
+    assert depth.max() == 255
+    assert np.array_equal(depth > 0, disc)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nexus.core.errors import ImageNotFoundError, InputError
-from nexus.data.formats.dataset import find_images, mask_record, with_category
+from nexus.data.formats.dataset import find_images, mask_record, object_labels, with_category
 from nexus.ops.rle import decode_rle, encode_rle
 
 MASK = np.array([[0, 1, 1], [0, 0, 1]], bool)
@@ -157,3 +157,19 @@ def test_a_category_there_is_not(mask: dict[str, Any]) -> None:
     """An unknown name or number is refused with the names there are."""
     with pytest.raises(InputError, match="expected a category among a, b or a number from 1 to 2"):
         with_category(mask, ("a", "b"))
+
+
+def test_of_equal_masks_the_later_is_seen() -> None:
+    """The order of painting is by area, then by place, so it is the same every time."""
+    mask = np.ones((2, 3), bool)
+    painted = {"segmentation": encode_rle(mask), "area": 6}
+
+    assert (object_labels([painted, painted], (2, 3)) == 2).all()
+
+
+def test_more_masks_than_a_byte_counts() -> None:
+    """Labels above 255 keep their number."""
+    masks = [np.arange(300).reshape(15, 20) == index for index in range(300)]
+    labels = object_labels([{"segmentation": encode_rle(m), "area": 1} for m in masks], (15, 20))
+
+    np.testing.assert_array_equal(labels.ravel(), np.arange(1, 301))

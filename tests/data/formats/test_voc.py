@@ -9,21 +9,8 @@ from PIL import Image
 
 from nexus.core.errors import InputError, NexusWarning
 from nexus.data.formats.dataset import Dataset, DatasetImage, InputImage, mask_record
-from nexus.data.formats.voc import voc_palette
 from nexus.data.formats.writers import write_dataset
 from nexus.ops.rle import decode_rle
-
-# Of the first classes, as the development kit's pages print them.
-KIT_COLORS = {
-    0: (0, 0, 0),
-    1: (128, 0, 0),
-    2: (0, 128, 0),
-    3: (128, 128, 0),
-    4: (0, 0, 128),
-    8: (64, 0, 0),
-    20: (0, 64, 128),
-    255: (224, 224, 192),
-}
 
 
 def many(count: int, folder: Path) -> Dataset:
@@ -82,13 +69,6 @@ def test_masks_are_palette_images_of_objects_and_classes(dataset: Dataset, tmp_p
         np.testing.assert_array_equal(classes, np.array(numbers)[seen])
         assert palette is not None
         assert palette[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0]
-
-
-def test_the_palette_is_the_kits() -> None:
-    """Known entries of the kit's colour map are where they belong."""
-    palette = np.array(voc_palette()).reshape(256, 3)
-
-    assert {index: tuple(palette[index].tolist()) for index in KIT_COLORS} == KIT_COLORS
 
 
 def test_the_image_sets_name_every_image(dataset: Dataset, tmp_path: Path) -> None:

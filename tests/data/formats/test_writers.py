@@ -7,7 +7,7 @@ import pytest
 
 from nexus.core.errors import InputError
 from nexus.data.formats.dataset import Dataset
-from nexus.data.formats.writers import FORMATS, check_format, write_dataset
+from nexus.data.formats.writers import FORMATS, write_dataset
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -73,10 +73,10 @@ def test_a_link_that_cannot_be_made_is_a_copy(
     assert (tmp_path / "out" / "images" / "a.png").read_bytes() == source.read_bytes()
 
 
-def test_an_unknown_format_names_the_near_one() -> None:
+def test_an_unknown_format_names_the_near_one(dataset: Dataset, tmp_path: Path) -> None:
     """A slip of the pen is answered with the format it is nearest to."""
     with pytest.raises(InputError, match="expected a format among records, coco") as caught:
-        check_format("labelstudo")
+        write_dataset(dataset, tmp_path, "labelstudo")
     assert caught.value.hint == "did you mean 'labelstudio'?"
 
 

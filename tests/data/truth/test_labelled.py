@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import pickle
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,6 @@ from nexus.data.truth.labelled import (
     Truth,
     held_out_split,
     largest_truths,
-    tight_box,
     truths_of_labels,
 )
 
@@ -43,12 +43,6 @@ def test_a_label_map_gives_an_object_a_value() -> None:
     assert truths[1].mask.tolist() == (LABELS == 3).tolist()
 
 
-def test_a_tight_box_needs_a_pixel() -> None:
-    """An empty mask has no box."""
-    with pytest.raises(InputError, match="at least one pixel, got an empty one"):
-        tight_box(np.zeros((2, 2), bool))
-
-
 def test_largest_truths_are_in_descending_area() -> None:
     """At most N of them, none under the least area, equal ones in their order."""
     truths = [truth(1, 2), truth(2, 5), truth(3, 2), truth(4, 9)]
@@ -57,6 +51,13 @@ def test_largest_truths_are_in_descending_area() -> None:
     assert [t.object_id for t in largest_truths(truths, 3, 2)] == [4, 2, 1]
     assert [t.object_id for t in largest_truths(truths, None, 5)] == [4, 2]
     assert largest_truths(truths, 0) == []
+
+
+def test_objects_to_ignore_are_not_among_the_largest() -> None:
+    """A crowd takes no place of an object that counts."""
+    crowd = dataclasses.replace(truth(1, 9), ignore=True)
+
+    assert [t.object_id for t in largest_truths([crowd, truth(2, 5)], 1)] == [2]
 
 
 def test_a_count_of_objects_is_not_negative() -> None:
@@ -75,6 +76,16 @@ def test_the_last_quarter_by_name_is_held_out() -> None:
     assert [len(held_out_split(images[:n])[1]) for n in (0, 3, 4, 7)] == [0, 0, 1, 1]
     assert [i.name for i in held_out_split(images, 0.5)[1]] == ["e", "f", "g"]
     assert held_out_split(images, 0)[1] == []
+
+
+def test_what_is_held_out_can_be_stated() -> None:
+    """A part stated for it is held out whole, and all the rest is learnt from."""
+    images, stated = [image("b"), image("a")], [image("d"), image("c")]
+    train, held_out = held_out_split(images, 0.5, stated)
+
+    assert [i.name for i in train] == ["a", "b"]
+    assert [i.name for i in held_out] == ["c", "d"]
+    assert held_out_split(images, 0.5, [])[1] == []
 
 
 def test_a_share_is_a_share() -> None:

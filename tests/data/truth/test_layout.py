@@ -10,14 +10,11 @@ from PIL import Image
 from nexus.core.errors import ImageError, ImageNotFoundError, InputError
 from nexus.data.truth.layout import (
     check_size,
-    file_at,
-    folder_at,
     image_size_hw,
     inside,
     only_split,
     pictures_in,
-    read_document,
-    read_json,
+    present,
     read_names,
 )
 
@@ -25,9 +22,9 @@ from nexus.data.truth.layout import (
 def test_what_is_missing_is_named_with_a_hint(tmp_path: Path) -> None:
     """A missing folder or file is named, and the hint says how the root should be."""
     with pytest.raises(InputError, match="folder '.*gone', got no such folder\nhint: has gone"):
-        folder_at(tmp_path / "gone", "has gone")
+        present(tmp_path / "gone", "has gone")
     with pytest.raises(InputError, match="file '.*gone', got no such file\nhint: has gone"):
-        file_at(tmp_path / "gone", "has gone")
+        present(tmp_path / "gone", "has gone", "file")
 
 
 @pytest.mark.parametrize("name", ["../x.png", "a/../../x.png", "/x.png", "", None, 3])
@@ -40,26 +37,6 @@ def test_a_name_never_leads_out_of_the_root(tmp_path: Path, name: object) -> Non
 def test_a_name_inside_is_joined(tmp_path: Path) -> None:
     """A name with folders is taken below the root."""
     assert inside(tmp_path, "a/b.png", tmp_path) == tmp_path / "a" / "b.png"
-
-
-@pytest.mark.parametrize("text", [b'{"images": [', b"\xff\xfe\x00", b""])
-def test_damaged_json_is_named(tmp_path: Path, text: bytes) -> None:
-    """JSON cut short, empty or no text is an error that names the file."""
-    path = tmp_path / "a.json"
-    path.write_bytes(text)
-
-    with pytest.raises(InputError, match=r"whole JSON document, got '.*a.json'.*\n.*cut short"):
-        read_json(path)
-
-
-def test_a_document_has_its_keys(tmp_path: Path, write: SimpleNamespace) -> None:
-    """Another value than an object, a missing key and one of another type are told apart."""
-    with pytest.raises(InputError, match="JSON object with images, got list"):
-        read_document(write.document(tmp_path / "a.json", []), images=list)
-    with pytest.raises(InputError, match="'images' as list, got none"):
-        read_document(write.document(tmp_path / "a.json", {}), images=list)
-    with pytest.raises(InputError, match="'images' as list, got {}"):
-        read_document(write.document(tmp_path / "a.json", {"images": {}}), images=list)
 
 
 def test_names_are_read_once_each(tmp_path: Path) -> None:

@@ -14,15 +14,9 @@ import torch
 from PIL import Image
 
 from nexus.core.errors import InputError, VideoError
-from nexus.data.video.opening import (
-    FrameIndexError,
-    FrameList,
-    FrameStream,
-    VideoFile,
-    VideoNotFoundError,
-    VideoSource,
-    open_video,
-)
+from nexus.data.video.file_reader import VideoFile, VideoNotFoundError
+from nexus.data.video.opening import FrameList, FrameStream, open_video
+from nexus.data.video.source import FrameIndexError, VideoSource
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (5, 6, 8, 3), dtype=np.uint8)
 
@@ -128,8 +122,7 @@ def test_frames_are_loaded_when_asked_for() -> None:
                 asked.append(index)
             return FRAMES[index % 5]
 
-    source: Any = Lazy()
-    video = FrameList(1000, source.__getitem__, rate=25, max_pixels=None, name="lazy")
+    video = FrameList(Lazy(), 25, None, "lazy")
     video.frame(700)
 
     assert asked == [700]
@@ -335,7 +328,7 @@ def test_videos_need_no_torch() -> None:
 
 def test_real_frames_survive_the_way_through_a_file(shared_data: Path, tmp_path: Path) -> None:
     """DAVIS frames written as mp4 and read back have their number, time and look."""
-    from nexus.data.video.writer import VideoWriter
+    from nexus.data.video.video_writer import VideoWriter
 
     folder = tmp_path / "frames"
     shutil.copytree(shared_data / "davis16_video" / "car-shadow" / "images", folder)

@@ -147,7 +147,7 @@ def test_wrong_settings_are_refused() -> None:
     for spacing in [(1.0, 1.0, 1.0), (1.0, 0.0), -1.0, (1.0, float("nan"))]:
         with pytest.raises(InputError, match=r"(?s)spacing above 0 for each of 2 axes, got .*hint"):
             hausdorff95(mask, mask, spacing=spacing)
-    with pytest.raises(InputError, match=r"surface of voxels or elements, got 'mesh'"):
+    with pytest.raises(InputError, match=r"surface among voxels, elements, got 'mesh'"):
         surface_distances(mask, mask, spacing=1, surface="mesh")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"tolerance of 0 mm or more, got -1"):
         distances.share_within(-1)

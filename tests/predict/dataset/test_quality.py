@@ -54,17 +54,17 @@ def test_best_and_worst_come_in_order_one_an_image(tmp_path: Path) -> None:
     scores = [[0.01 * index, 0.5 + 0.01 * index] for index in range(20)]
     found = survey(dataset(tmp_path, scores))
 
-    assert [pick.image.source.name for pick in found.best] == [f"i{i}" for i in range(19, 7, -1)]
-    assert [pick.image.source.name for pick in found.worst] == [f"i{i}" for i in range(12)]
-    assert all(len(pick.image.masks) == 1 for pick in [*found.best, *found.worst])
+    assert [pick.source.name for pick in found.best] == [f"i{i}" for i in range(19, 7, -1)]
+    assert [pick.source.name for pick in found.worst] == [f"i{i}" for i in range(12)]
+    assert all(len(pick.masks) == 1 for pick in [*found.best, *found.worst])
 
 
 def test_of_equal_scores_the_first_images_are_shown(tmp_path: Path) -> None:
     """Ties go by the order of the images, so that the sheet is the same every time."""
     found = survey(dataset(tmp_path, [[0.5]] * 15))
 
-    assert [pick.image.source.name for pick in found.best] == [f"i{i}" for i in range(12)]
-    assert [pick.image.source.name for pick in found.worst] == [f"i{i}" for i in range(12)]
+    assert [pick.source.name for pick in found.best] == [f"i{i}" for i in range(12)]
+    assert [pick.source.name for pick in found.worst] == [f"i{i}" for i in range(12)]
 
 
 def test_the_sheet_shows_masks_in_colour(tmp_path: Path) -> None:

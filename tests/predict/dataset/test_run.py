@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import torch
 from filelock import FileLock
 
-from nexus.core.errors import InputError, NexusError, NexusWarning
-from nexus.data.formats.dataset import find_images
+from nexus.core.errors import ImageError, InputError, NexusError, NexusWarning
 from nexus.ops.rle import decode_rle
-from nexus.predict.dataset.run import DatasetOptions, DatasetRun, generate_dataset
-from nexus.predict.dataset.settings import describe_generator
+from nexus.predict.automatic.generator import SAMAutomaticMaskGenerator
+from nexus.predict.dataset.run import DatasetOptions, MasksOfFile, generate_dataset
+from tests.models.tiny import tiny_sam
 from tests.predict.painter import Painter, draw_images, tree
 
 ROOT = Path(__file__).parents[2]
@@ -215,7 +216,7 @@ def test_an_output_that_is_a_file(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"format": "coca"}, "expected a format among"),
-        ({"pictures": "move"}, "expected pictures to be one of copy, link, none, got 'move'"),
+        ({"pictures": "move"}, "expected pictures among copy, link, none, got 'move'"),
         ({"categories": ()}, "expected categories of different names"),
         ({"categories": ("a", "a")}, "expected categories of different names"),
     ],
@@ -236,33 +237,24 @@ def test_a_wrong_number_of_workers(name: str, count: Any, tmp_path: Path) -> Non
         generate_dataset(tmp_path / "in", tmp_path / "out", Painter(), **{name: count})
 
 
-def test_a_run_that_was_not_opened(tmp_path: Path) -> None:
-    """Outside of its `with` block a run has no journal, and says so."""
-    draw_images(tmp_path / "in", 1)
-    run = DatasetRun(find_images(tmp_path / "in"), tmp_path / "out", DatasetOptions())
-
-    with pytest.raises(InputError, match=r"outside `with run\.open"):
-        run.left()
-
-
 def test_ctrl_c_keeps_what_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An interrupt says how many images are kept, and the next run does the others alone."""
     source, out = tmp_path / "in", tmp_path / "out"
     draw_images(source, 5)
 
-    class Interrupted(Painter):
+    class Painting(Painter):
+        calls_before_ctrl_c = 2
+
         def generate(self, image: np.ndarray) -> list[dict[str, Any]]:
-            if self.calls == 2:
+            if self.calls == self.calls_before_ctrl_c:
                 raise KeyboardInterrupt
             return super().generate(image)
 
-    images = find_images(source)
-    first = DatasetRun(images, out, DatasetOptions())
-    second, rest = DatasetRun(images, out, DatasetOptions()), Painter()
-    with pytest.raises(KeyboardInterrupt), first.open(describe_generator(Painter())):
-        first.generate(Interrupted(), progress=True)
-    with second.open(describe_generator(Painter())):
-        second.generate(rest)
+    rest = Painting()
+    rest.calls_before_ctrl_c = 9
+    with pytest.raises(KeyboardInterrupt):
+        generate_dataset(source, out, Painting(), progress=True)
+    generate_dataset(source, out, rest)
 
     assert "2 of 5 images are done and kept" in capsys.readouterr().err
     assert rest.calls == 3
@@ -278,6 +270,91 @@ def test_progress_goes_to_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "error: " in shown.err
     assert "0001.png" in shown.err
     assert "4 images in" in shown.err
+
+
+def test_a_file_gives_what_the_ledger_keeps(tmp_path: Path) -> None:
+    """The size of the image and its masks as plain values; a mask without a pixel is none."""
+
+    class Empty(Painter):
+        def generate(self, image: np.ndarray) -> list[dict[str, Any]]:
+            (record,) = super().generate(image)
+            return [record, {**record, "segmentation": np.zeros(image.shape[:2], bool)}]
+
+    draw_images(tmp_path, 1)
+    record = MasksOfFile(Empty(), None)(tmp_path / "0000.png")
+
+    assert record == json.loads(json.dumps(record))
+    assert record["size_hw"] == [36, 48]
+    assert len(record["masks"]) == 1
+
+
+def test_too_large_an_image_is_refused_by_its_header(tmp_path: Path) -> None:
+    """The run's limit on pixels is the one that counts, not one of the generator's own."""
+
+    class Limited(Painter):
+        def generate(
+            self, image: np.ndarray, *, max_pixels: int | None = 1
+        ) -> list[dict[str, Any]]:
+            if max_pixels is not None:
+                raise ValueError("limited")
+            return super().generate(image)
+
+    draw_images(tmp_path, 1)
+
+    with pytest.raises(ImageError, match="expected at most 100 pixels"):
+        MasksOfFile(Limited(), 100)(tmp_path / "0000.png")
+    assert MasksOfFile(Limited(), None)(tmp_path / "0000.png")["masks"]
+
+
+def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+    """A file name that is not UTF-8 could not be written into any dataset."""
+    with pytest.raises(ImageError, match="expected a file name in UTF-8, got '") as caught:
+        MasksOfFile(Painter(), None)(tmp_path / "a\udcff.png")
+
+    assert caught.value.hint == "rename the file"
+
+
+def test_a_worker_that_dies_is_told_with_its_image(tmp_path: Path) -> None:
+    """What the others had done is kept; a generator that cannot travel is refused."""
+
+    class Local(Painter):
+        pass
+
+    source, out = tmp_path / "in", tmp_path / "out"
+    draw_images(source, 3)
+
+    with pytest.raises(NexusError, match=r"got one that died at '.*in.0002\.png'"):
+        generate_dataset(source, out, Painter(crash_on=100), workers=2)
+    assert lines(out) > 1
+    with pytest.raises(InputError, match="can be sent to a worker process"):
+        generate_dataset(source, tmp_path / "local", Local(), workers=2)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_any_number_of_workers_gives_the_same_bytes(threads: int, tmp_path: Path) -> None:
+    """A tiny SAM in two processes finds, to the last bit, what it finds in this one.
+
+    PyTorch is held to the threads asked for in both.
+    """
+    source = tmp_path / "in"
+    draw_images(source, 3, size_wh=(80, 60))
+    settings = {"points_per_side": 3, "pred_iou_thresh": -9.0, "stability_score_thresh": 0.0}
+    settings |= {"box_nms_thresh": 1.0}
+    generator = SAMAutomaticMaskGenerator(tiny_sam(), **settings)
+    options = {"threads": threads, "min_predicted_iou": None}
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        one = generate_dataset(source, tmp_path / "1", generator, **options)
+        two = generate_dataset(source, tmp_path / "2", generator, workers=2, **options)
+        after = torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
+
+    assert one == two
+    assert len(one) > 30
+    assert tree(tmp_path / "1") == tree(tmp_path / "2")
+    assert after == 3
 
 
 def test_workers_give_the_same_bytes(tmp_path: Path) -> None:
@@ -323,6 +400,7 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     assert alive == []
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 def test_ctrl_c_ends_the_workers_without_a_word(tmp_path: Path) -> None:
     """Ctrl-C in a terminal reaches all processes; one traceback, of the parent, is all there is."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nexus.predict.video.memory_bank import BankSettings, HistoryFile, ObjectTrack, Seen
+from nexus.predict.video.memory_bank import HistoryFile, ObjectTrack, Seen
 
 CPU = torch.device("cpu")
 
@@ -25,7 +25,7 @@ def seen(value: float, size: int = 4) -> Seen:
 
 
 def track(history_bytes: int = 1 << 20, folder: Path | None = None) -> ObjectTrack:
-    return ObjectTrack(BankSettings(2, 4, CPU, torch.float32, history_bytes, folder))
+    return ObjectTrack(2, 4, CPU, torch.float32, history_bytes, folder)
 
 
 def test_a_file_gives_back_what_it_took(tmp_path: Path) -> None:
@@ -106,9 +106,9 @@ def test_settled_frames_stay() -> None:
     """Of what kind they are is told; held ones can be let go."""
     one = track()
     one.put(1, seen(1.0))
-    one.settle(one.held, 1, seen(1.0))
-    one.settle(one.conditioning, 0, seen(0.0))
-    one.settle(one.corrected, 5, seen(5.0))
+    one.put(1, seen(1.0), "held")
+    one.put(0, seen(0.0), "conditioning")
+    one.put(5, seen(5.0), "corrected")
     before = [one.is_settled(t) for t in (0, 1, 2, 5)]
     one.release_held()
 
@@ -116,7 +116,7 @@ def test_settled_frames_stay() -> None:
     assert not one.is_settled(1)
     assert one.get(1) is not None
     assert one.frames_of("corrected") == [5]
-    assert set(one.others(iter([0, 1, 2, 5]))) == {1, 5}
+    assert [set(kind) for kind in one.past([0, 1, 2, 5])] == [{0}, {1, 5}]
 
 
 def test_a_memory_can_be_given_back() -> None:
@@ -124,7 +124,7 @@ def test_a_memory_can_be_given_back() -> None:
     one = track()
     for index in range(6):
         one.put(index, seen(float(index)))
-    one.settle(one.conditioning, 9, seen(9.0))
+    one.put(9, seen(9.0), "conditioning")
     one.refresh(0, torch.ones(2, 2))
     one.refresh(9, torch.zeros(2, 2))
     again, settled = one.get(0), one.get(9)
@@ -140,7 +140,7 @@ def test_settled_frames_do_not_keep_their_batch() -> None:
     """A row of sixteen objects is copied, or all sixteen would stay in memory."""
     one, batch = track(), torch.zeros(16, 4, 4)
     row = Seen(batch[0, 0], 0.0, 0.0, True, False, batch[1], batch[2])
-    one.settle(one.conditioning, 0, row)
+    one.put(0, row, "conditioning")
     kept = one.conditioning[0]
 
     for tensor in (kept.pointer, kept.low_res_logits, kept.memory):
@@ -152,7 +152,7 @@ def test_restored_frames_are_of_their_kind() -> None:
     """What `frames_of` gave can be taken over by another track."""
     one = track()
     for kind, index in (("tracked", 2), ("corrected", 3), ("held", 4), ("conditioning", 5)):
-        one.restore(kind, index, seen(float(index)))
+        one.put(index, seen(float(index)), kind)
 
     assert [one.frames_of(kind) for kind in ("conditioning", "corrected", "held", "tracked")] == [
         [5],

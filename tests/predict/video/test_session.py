@@ -15,10 +15,10 @@ from scipy import ndimage
 
 from nexus.core.errors import InputError, NexusWarning, PromptError, VideoError
 from nexus.core.types.frame_masks import FrameMasks
-from nexus.models.cv.sam2 import NO_OBJECT_LOGIT, SAM2
+from nexus.models.cv.sam2 import SAM2
+from nexus.models.memory import NO_OBJECT_LOGIT
 from nexus.predict.video.memory_bank import Seen
 from nexus.predict.video.session import VideoSession
-from nexus.predict.video.step import cleaned
 from tests.models.tiny_sam2 import TINY_EDGETAM, TINY_SAM2, tiny_sam2
 from tests.predict.clips import BOX, CLICK, CORRECTION, Counted, clip, unpruned
 
@@ -382,27 +382,6 @@ def test_the_state_may_lie_elsewhere(sam2: SAM2, frames: list[np.ndarray]) -> No
     same(list(session.propagate()), list(plain.propagate()))
     with pytest.raises(InputError, match="expected a device of this machine, got 'mps'"):
         sam2.video(stack, state_device="mps").add(0, 1, **CLICK)
-
-
-@pytest.mark.parametrize("area", [0, 4, 30])
-def test_holes_and_specks_are_filled_as_in_a_reference(area: int) -> None:
-    """As labelling with scipy.ndimage says: parts up to the area change, larger ones do not."""
-    logits = torch.from_numpy(
-        ndimage.gaussian_filter(np.random.default_rng(1).normal(size=(64, 64)), 1.0)
-    ).float()
-    mask = logits.numpy() > 0
-    expected = mask.copy()
-    for wanted in (False, True):  # holes, then specks
-        labels, count = ndimage.label(expected == wanted, np.ones((3, 3)))
-        for label in range(1, count + 1):
-            if (labels == label).sum() <= area:
-                expected[labels == label] = not wanted
-    result = cleaned(logits, area)
-
-    assert np.array_equal(result.numpy() > 0, expected)
-    assert (expected != mask).any() == (area > 0)
-    assert torch.equal(result[torch.from_numpy(expected == mask)], logits[expected == mask])
-    assert set(result[torch.from_numpy(expected != mask)].abs().tolist()) <= {np.float32(0.1)}
 
 
 def test_filling_is_part_of_every_answer(frames: list[np.ndarray]) -> None:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from nexus.core.types import Prompt
+from nexus.core.types import Masks, Prompt
+from nexus.data.truth import open_images
 from nexus.eval.metrics import dice
 from nexus.train.config import EvaluateSettings
-from nexus.train.images.evaluation import (
-    Figure,
-    ObjectFigure,
-    chosen_mean,
-    figures_of,
-    measure_image,
-)
-from nexus.train.images.prepare import HeldOut
-from nexus.train.images.sets import split_images
+from nexus.train.images.evaluation import measure_image
+from nexus.train.images.sets import counted_truths
+from nexus.train.sets import split_sets
 from tests.models.tiny import tiny_sam
 from tests.train.tiny_run import draw_set, tiny_settings
 
@@ -27,52 +23,39 @@ def test_figures_are_those_of_predict(tmp_path: Path) -> None:
     """A box and a click by hand, through `predict`, score what the measures say."""
     draw_set(tmp_path / "shapes")
     data = tiny_settings(tmp_path).data
-    image, model = split_images(data)[0][0], tiny_sam(4)
+    image, model = split_sets(open_images, data)[0][0], tiny_sam(4)
     pixels = image.labelled.load_image()
-    one = HeldOut(image, lambda: image.chosen(data), lambda: model.encode_image(pixels))
+    truths, settings = counted_truths(image, data), EvaluateSettings(clicks=2)
 
-    found = measure_image(model, one, EvaluateSettings(clicks=2), candidates=False)
+    found = measure_image(
+        model, image, truths, lambda: model.encode_image(pixels), settings, candidates=False
+    )
 
     assert [(f.measure, f.object_id) for f in found] == [
-        (measure, truth.object_id)
-        for measure in ("box", "one_click", "clicks")
-        for truth in image.chosen(data)
+        (measure, truth.object_id) for measure in ("box", "one_click", "clicks") for truth in truths
     ]
-    truth = image.chosen(data)[0]
+    truth = truths[0]
     by_hand = model.predict(pixels, Prompt(box=truth.box_xyxy), multimask_output=False).best
-    assert found[0].dsc == pytest.approx(dice(by_hand, truth.mask))
-    assert all(0 <= figure.dsc <= 1 for figure in found)
+    assert found[0].value == pytest.approx(dice(by_hand, truth.mask))
+    assert all(0 <= figure.value <= 1 for figure in found)
 
 
-def test_a_found_object_needs_no_more_clicks() -> None:
+def test_a_found_object_needs_no_more_clicks(tmp_path: Path) -> None:
     """Where the first click is answered rightly, later figures are those of the first."""
-    mask = np.zeros((48, 48), np.bool_)
-    mask[10:20, 10:20] = True
+    draw_set(tmp_path / "shapes")
+    data = tiny_settings(tmp_path).data
+    image = split_sets(open_images, data)[0][0]
+    truth = counted_truths(image, data)[0]
 
     class Knows:
         def predict_batch(self, embedding: object, prompts: list[Prompt], several: object) -> list:
             asked.append(prompts)
-            return [type("M", (), {"best": mask})()]
+            return [Masks(truth.mask[None], np.ones(1), np.zeros((1, 4, 4), np.float32))]
 
     asked: list[list[Prompt]] = []
-    from nexus.train.images.evaluation import _play
+    settings = EvaluateSettings(("one_click", "clicks"), clicks=3)
+    model: Any = Knows()
+    found = measure_image(model, image, [truth], lambda: Any, settings, candidates=False)
 
-    given = _play(Knows(), None, mask, None, 3, False, False)  # type: ignore[arg-type]
-
-    assert len(given) == len(asked) == 1
-
-
-def test_means_are_over_objects() -> None:
-    """The pooled figure weighs objects, not sets, and the choice is the mean of its measures."""
-    ones = [ObjectFigure("a", "i", 1, "box", 1.0), ObjectFigure("b", "j", 1, "box", 0.4)]
-    ones += [ObjectFigure("b", "j", 2, "box", 0.4), ObjectFigure("b", "j", 2, "clicks", 0.8)]
-
-    figures = figures_of(ones)
-
-    assert Figure("box", "all", pytest.approx(0.6), 3) in figures
-    assert Figure("box", "b", pytest.approx(0.4), 2) in figures
-    settings = EvaluateSettings(("box", "clicks"))
-    assert chosen_mean(figures, settings) == pytest.approx(0.7)
-    chosen = EvaluateSettings(("box", "clicks"), choose=("clicks",))
-    assert chosen_mean(figures, chosen) == pytest.approx(0.8)
-    assert chosen_mean([], settings) is None
+    assert [len(prompts) for prompts in asked] == [1]
+    assert [figure.value for figure in found] == [1.0, 1.0]

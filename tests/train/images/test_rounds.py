@@ -13,7 +13,7 @@ from torch import Tensor
 from nexus.core.types import ImageEmbedding, Prompt
 from nexus.models.frame import geometry_of
 from nexus.train.config import LossSettings, PromptSettings
-from nexus.train.images.plan import Call, Plan
+from nexus.train.images.plan import Call, ObjectPlan
 from nexus.train.images.rounds import combined_loss, frame_to_original, keeping_loss, rounds_of
 from nexus.train.images.sets import TrainingObject
 from tests.models.tiny import TINY_POLICY
@@ -36,12 +36,14 @@ class _Painter:
     def __init__(self, value: float) -> None:
         self.value = torch.tensor(value, requires_grad=True)
         self.asked: list[list[Prompt]] = []
+        self.candidates: list[int] = []
 
     def __call__(
         self, embeddings: Sequence[ImageEmbedding], prompts: Sequence[Prompt], several: bool
     ) -> tuple[Tensor, Tensor]:
         self.asked.append(list(prompts))
         shape = (len(prompts), 3 if several else 1)
+        self.candidates.append(shape[1])
         return self.value.expand(*shape, 16, 16), torch.zeros(shape)
 
 
@@ -54,7 +56,7 @@ def test_clicks_correct_what_is_wrong(objects: list[TrainingObject]) -> None:
     """Where nothing was found the next clicks are on the object, where all was, beside it."""
     prompts = PromptSettings({"centre": 1.0}, rounds=3, mask_prompt=1.0)
     for value, label in ((-5.0, 1), (5.0, 0)):
-        (call,) = Plan(objects, prompts, seed=0, rows=2).calls(0)
+        (call,) = ObjectPlan(objects, prompts, seed=0, rows=2).calls(0)
         painter = _Painter(value)
 
         rounds = list(rounds_of(call, painter, embeddings_of(call), prompts, LossSettings()))
@@ -64,13 +66,26 @@ def test_clicks_correct_what_is_wrong(objects: list[TrainingObject]) -> None:
         assert painter.asked[0][0].mask is None
         assert painter.asked[2][1].mask is not None
         assert float(painter.asked[2][1].mask[0, 0]) == value
-        assert all(one.loss.requires_grad for one in rounds)
+        assert all(loss.requires_grad for loss, _ in rounds)
+
+
+def test_candidates_answer_a_click_alone(objects: list[TrainingObject]) -> None:
+    """Several masks answer the first click of a game, never a box, nor a box with a click."""
+    given: dict[str, list[int]] = {}
+    for kind in ("inner", "jittered_box", "box_and_click"):
+        prompts = PromptSettings({kind: 1.0}, rounds=2, box_rounds=2, candidates=True)  # type: ignore[dict-item]
+        (call,) = ObjectPlan(objects, prompts, seed=0, rows=2).calls(0)
+        painter = _Painter(-1.0)
+        list(rounds_of(call, painter, embeddings_of(call), prompts, LossSettings()))
+        given[kind] = painter.candidates
+
+    assert given == {"inner": [3, 1], "jittered_box": [1, 1], "box_and_click": [1, 1]}
 
 
 def test_a_perfect_answer_keeps_rows_alike(objects: list[TrainingObject]) -> None:
     """A row without an error gets one more click on the object."""
     prompts = PromptSettings({"box": 1.0}, box_rounds=2, mask_prompt=0.0)
-    (call,) = Plan(objects, prompts, seed=0, rows=2).calls(0)
+    (call,) = ObjectPlan(objects, prompts, seed=0, rows=2).calls(0)
 
     def perfect(
         embeddings: Sequence[ImageEmbedding], asked: Sequence[Prompt], several: bool
@@ -96,11 +111,11 @@ def test_the_best_candidate_learns() -> None:
 
     found = combined_loss(logits, torch.zeros(1, 3), truth, valid, LossSettings(focal=1.0))
 
-    found.loss.backward()
+    found[0].backward()
     reached = logits.grad.abs().sum((0, 2, 3))  # type: ignore[union-attr]
     assert (reached > 0).tolist() == [False, True, False]
     assert float(logits.grad[..., 6:].abs().sum()) == 0  # type: ignore[index]
-    assert set(found.parts) == {"dice", "bce", "focal", "iou"}
+    assert set(found[1]) == {"dice", "bce", "focal", "iou"}
 
 
 def test_good_answers_of_the_base_are_kept() -> None:
@@ -126,13 +141,13 @@ def test_the_base_is_asked_of_first_boxes_alone(objects: list[TrainingObject]) -
     asked: dict[str, int] = {}
     for kind, weight in (("box", 1.0), ("centre", 1.0), ("box", 0.0)):
         prompts = PromptSettings({kind: 1.0}, rounds=2, box_rounds=2)  # type: ignore[dict-item]
-        (call,) = Plan(objects, prompts, seed=0, rows=2).calls(0)
+        (call,) = ObjectPlan(objects, prompts, seed=0, rows=2).calls(0)
         base, weights = _Painter(0.0), LossSettings(keep=weight)
         found = list(
             rounds_of(call, _Painter(1.0), embeddings_of(call), prompts, weights, base=base)
         )
         asked[f"{kind} {weight:g}"] = len(base.asked)
-        assert ("keep" in found[0].parts) == (kind == "box" and weight > 0)
+        assert ("keep" in found[0][1]) == (kind == "box" and weight > 0)
 
     assert asked == {"box 1": 1, "centre 1": 0, "box 0": 0}
 
@@ -140,7 +155,7 @@ def test_the_base_is_asked_of_first_boxes_alone(objects: list[TrainingObject]) -
 def test_a_near_box_learns_to_answer_as_before(objects: list[TrainingObject]) -> None:
     """Its boxes lie within the view, and its loss is the distance from the base's answer."""
     prompts = PromptSettings({"near_box": 1.0})
-    plan = Plan(objects, prompts, seed=0, rows=2)
+    plan = ObjectPlan(objects, prompts, seed=0, rows=2)
     losses = []
     for step in range(20):
         (call,) = plan.calls(step)
@@ -148,10 +163,10 @@ def test_a_near_box_learns_to_answer_as_before(objects: list[TrainingObject]) ->
         (one,) = rounds_of(
             call, model, embeddings_of(call), prompts, LossSettings(keep=2.0), base=base
         )
-        losses.append(float(one.loss.detach()))
+        losses.append(float(one[0].detach()))
 
-        assert set(one.parts) == {"keep"}
-        assert one.loss.requires_grad
+        assert set(one[1]) == {"keep"}
+        assert one[0].requires_grad
         assert [p.box.tolist() for p in base.asked[0]] == [p.box.tolist() for p in model.asked[0]]  # type: ignore[union-attr]
         for prompt, view in zip(model.asked[0], call.views, strict=True):
             x0, y0, x1, y1 = prompt.box.tolist()  # type: ignore[union-attr]

@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 
 from nexus.core.errors import InputError
+from nexus.data.truth import open_images
 from nexus.models.frame import geometry_of
 from nexus.train.config import AugmentSettings, DataSettings, SetSettings
 from nexus.train.images.sets import (
     View,
-    _depth,
+    counted_truths,
     gather_objects,
     object_views,
     sample_digest,
-    split_images,
     views_of,
 )
+from nexus.train.sets import split_sets
 from tests.models.tiny import TINY_POLICY
 from tests.train.tiny_run import draw_set
 
@@ -37,36 +38,18 @@ def data(tmp_path: Path) -> DataSettings:
 
 def view(data: DataSettings, name: str, augment: AugmentSettings | None = None) -> View:
     """Return a view of the first image."""
-    return View(split_images(data)[0][0], name, data, augment or AugmentSettings(), 3)
-
-
-def test_the_last_images_by_name_are_held_out(data: DataSettings) -> None:
-    """Of seven images floor(2.1) are held out, of two none."""
-    learnt, held_out = split_images(data)
-
-    assert [image.name for image in held_out] == ["many/shape_5.png", "many/shape_6.png"]
-    assert len(learnt) == 7
-    assert learnt[-1].name == "few/shape_1.png"
-
-
-def test_a_set_without_images_is_named(data: DataSettings, tmp_path: Path) -> None:
-    """A folder that is not of the layout is an error that says where."""
-    (tmp_path / "none" / "images").mkdir(parents=True)
-    (tmp_path / "none" / "masks").mkdir()
-
-    with pytest.raises(InputError, match="none"):
-        split_images(dataclasses.replace(data, sets=(SetSettings("none"),)))
+    return View(split_sets(open_images, data)[0][0], name, data, augment or AugmentSettings(), 3)
 
 
 def test_the_largest_objects_count(data: DataSettings) -> None:
     """Objects come by size, those beyond the number or under the area are left out."""
-    image = split_images(data)[0][0]
-    both = image.chosen(data)
+    image = split_sets(open_images, data)[0][0]
+    both = counted_truths(image, data)
 
     assert len(both) == 2
     assert both[0].mask.sum() >= both[1].mask.sum()
-    assert len(image.chosen(dataclasses.replace(data, most_objects=1))) == 1
-    assert image.chosen(dataclasses.replace(data, min_area=1000)) == []
+    assert len(counted_truths(image, dataclasses.replace(data, most_objects=1))) == 1
+    assert counted_truths(image, dataclasses.replace(data, min_area=1000)) == []
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -84,7 +67,7 @@ def test_lossless_views_keep_every_pixel(data: DataSettings, name: str) -> None:
 
 def test_random_views_are_drawn_once_for_all(data: DataSettings) -> None:
     """A random view is the same each time, another for another number, and names its objects."""
-    image = split_images(data)[0][0]
+    image = split_sets(open_images, data)[0][0]
     augment = AugmentSettings(("plain",), random_views=2)
     plain, first, second = views_of(image, data, augment, 3)
 
@@ -127,19 +110,7 @@ def test_views_are_put_together(data: DataSettings) -> None:
 
     objects = gather_objects(pairs)
 
-    assert [len(one.views) for one in objects] == [2, 2]
-    assert {one.object_id for one in objects} == {1, 2}
+    assert [[seen.view.name for seen in one] for one in objects] == [["plain", "turned_90"]] * 2
+    assert len({one[0].box_xyxy for one in objects}) == 2
     with pytest.raises(InputError, match="at least one object to learn from, got none\nhint: low"):
         gather_objects([(pairs[0][0], {})])
-
-
-@pytest.mark.parametrize("radius", range(1, 60))
-def test_the_deepest_pixel_is_255(radius: int) -> None:
-    """Whatever the size, depth is 255 where an object is deepest, above 0 on it, 0 beside it."""
-    y, x = np.mgrid[:128, :128]
-    disc = (y - 60) ** 2 + (x - 63) ** 2 <= radius**2
-
-    depth = _depth(disc)
-
-    assert depth.max() == 255
-    assert np.array_equal(depth > 0, disc)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ from torch import Tensor
 from nexus.core.errors import InputError, PromptError, VideoError
 from nexus.core.types import Prompt
 from nexus.models.cv.sam2 import SAM2, SAM2Config
+from nexus.models.tracking_step import cleaned
 from nexus.predict.video.session import VideoSession
-from nexus.predict.video.step import cleaned
-from nexus.train.video.clip_forward import ClipLogits, clip_logits
-from tests.models.tiny_sam2 import TINY_EDGETAM, TINY_SAM2, tiny_sam2
+from nexus.train.video.clip_forward import ClipLogits, clip_logits, habits_of_learning
+from tests.models.tiny_sam2 import TINY_EDGETAM, TINY_SAM2, TINY_SAM2_POLICY, tiny_sam2
 from tests.predict.clips import BOX, CLICK, CORRECTION, clip
 
 CONFIGS = pytest.mark.parametrize("config", [TINY_SAM2, TINY_EDGETAM], ids=["sam2", "edgetam"])
@@ -73,15 +74,56 @@ def test_prompts_on_later_frames_equal_a_session() -> None:
 
 
 def test_the_habits_of_training_equal_a_session_with_them() -> None:
-    """Stability, hard masks and the filling of holes are taken from the configuration."""
+    """Stability, hard masks and filling go in as an argument; the model keeps its own."""
     model, frames = tiny_sam2(), clip(5)
-    model.config = dataclasses.replace(
-        model.config, stability=None, binarize_clicks=False, fill_hole_area=0
+    habits = habits_of_learning(model)
+    shown = clip_logits(model, frames, {0: KINDS}, habits=habits)
+    usual = clip_logits(model, frames, {0: KINDS})
+    other = tiny_sam2(
+        config=dataclasses.replace(
+            TINY_SAM2, stability=None, binarize_clicks=False, fill_hole_area=0
+        )
     )
 
-    check_equal(
-        model, clip_logits(model, frames, {0: KINDS}), session_of(model, frames, {0: KINDS})
-    )
+    assert habits == other.config
+    assert model.config == TINY_SAM2
+    assert not torch.equal(shown.low_res_logits, usual.low_res_logits)
+    check_equal(other, shown, session_of(other, frames, {0: KINDS}))
+
+
+class Forgetful(SAM2):
+    """A SAM 2 that remembers nothing but zeros."""
+
+    def encode_memory(self, *arguments: Any) -> Tensor:
+        """Return zeros of the right shape."""
+        return 0 * super().encode_memory(*arguments)
+
+
+def test_a_subclass_is_heeded() -> None:
+    """What it does in a way of its own is in the numbers, and they are its session's."""
+    model, frames = Forgetful(TINY_SAM2, "tiny", TINY_SAM2_POLICY), clip(5)
+    model.load_state_dict(tiny_sam2().state_dict())
+    shown = clip_logits(model, frames, {0: KINDS})
+    usual = clip_logits(tiny_sam2(), frames, {0: KINDS})
+
+    assert torch.equal(shown.low_res_logits[0], usual.low_res_logits[0])
+    assert not torch.allclose(shown.low_res_logits[1:], usual.low_res_logits[1:], atol=1e-3)
+    check_equal(model, shown, session_of(model, frames, {0: KINDS}))
+
+
+def test_corrections_of_several_kinds_equal_a_session() -> None:
+    """Beside one that starts from the answer before, one may bring a rough mask of its own."""
+    model, frames = tiny_sam2(), clip(4)
+    rough = np.random.default_rng(0).normal(size=(16, 16)).astype(np.float32)
+    second = {1: KINDS[4], 2: Prompt(KINDS[4].points, KINDS[4].labels, mask=rough)}
+    rounds = iter([second])
+    first = {1: KINDS[1], 2: KINDS[2]}
+    shown = clip_logits(model, frames, {0: first}, correct=lambda *_: next(rounds, {}))
+    session = session_of(model, frames, {0: first})
+    for k, prompt in second.items():
+        session.add(0, k, prompt=prompt)
+
+    check_equal(model, shown, session)
 
 
 def test_corrections_equal_a_session() -> None:

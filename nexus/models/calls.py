@@ -1,0 +1,178 @@
+"""What callers ask of a model: images and prompts in any of their spellings, read into rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from nexus.core.errors import InputError, PromptError
+from nexus.core.types import ImageEmbedding, Prompt, PromptLike
+from nexus.models.frame import token_count
+from nexus.models.policy import Policy
+
+Kind = tuple[tuple[int, ...], int, int, bool, bool]
+"""What the rows of one decoder call have in common: the shape of the features (C, gh, gw), the side
+of the model frame, the prompt's sparse tokens, whether it has a mask, and `multimask_output`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One question to a model.
+
+    Attributes:
+        image: Which of the images of the call it is about.
+        prompt: In original pixels of that image.
+        multimask_output: As in `predict`.
+        name: What messages call it; empty where there is no other.
+    """
+
+    image: int
+    prompt: Prompt
+    multimask_output: bool | None = None
+    name: str = ""
+
+
+def kind_of(row: Row, embedding: ImageEmbedding, policy: Policy) -> Kind:
+    """Return the kind of a row on its image."""
+    multimask_output = row.multimask_output
+    if multimask_output is None:
+        multimask_output = is_ambiguous(row.prompt, policy)
+    return (
+        tuple(embedding.features.shape),
+        embedding.geometry.input_side,
+        token_count(row.prompt, policy),
+        row.prompt.mask is not None,
+        multimask_output,
+    )
+
+
+def is_ambiguous(prompt: Prompt, policy: Policy) -> bool:
+    """Tell whether a prompt is a single foreground point alone, and candidates were trained."""
+    return (
+        policy.candidates
+        and prompt.box is None
+        and prompt.mask is None
+        and prompt.labels is not None
+        and prompt.labels.tolist() == [1]
+    )
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Let the message of a `PromptError` begin with which prompt it is about; "" leaves it."""
+    try:
+        yield
+    except PromptError as error:
+        if not name:
+            raise
+        raise PromptError(f"{name}: {error.message}", error.hint) from error
+
+
+def read_rows(
+    prompts: Sequence[Sequence[PromptLike]],
+    multimask_output: bool | None,
+    name: str = "image {image}, prompt {index}",
+) -> list[Row]:
+    """Read the prompts of each image, in order.
+
+    Args:
+        prompts: For each image a sequence of prompts.
+        multimask_output: Of all rows.
+        name: What messages call a row.
+
+    Raises:
+        InputError: A `multimask_output` that is neither True, False nor None.
+        PromptError: A prompt is malformed; it is named.
+    """
+    if multimask_output not in (None, True, False):
+        raise InputError(
+            f"expected multimask_output to be True, False or None, got {multimask_output!r}"
+        )
+    rows = []
+    for image, given in enumerate(prompts):
+        for index, prompt in enumerate(given):
+            own_name = name.format(image=image, index=index)
+            with named(own_name):
+                rows.append(Row(image, Prompt.of(prompt), multimask_output, own_name))
+    return rows
+
+
+def check_prompts(prompts: Any, of: str, hint: str) -> None:
+    """Refuse what is no sequence of prompts, one bare prompt included.
+
+    Args:
+        prompts: What was given.
+        of: Words for the image they are of, as a message goes on after "a sequence of prompts".
+        hint: What to do with one bare prompt.
+
+    Raises:
+        PromptError: It is none.
+    """
+    if isinstance(prompts, Prompt | Mapping) or not isinstance(prompts, Sequence | np.ndarray):
+        raise PromptError(
+            f"expected a sequence of prompts{of}, got {type(prompts).__name__}", hint=hint
+        )
+
+
+def prompt_lists(prompts: Any, images: int) -> list[Sequence[Any]]:
+    """Return the prompts of each image as they were given; a bare one as a list of it.
+
+    Raises:
+        InputError: Not something for each of one or more images, or no prompt at all.
+    """
+    prompts = _array(prompts)
+    if isinstance(prompts, str | bytes) or not isinstance(prompts, Sequence | np.ndarray):
+        raise InputError(
+            f"expected a list of prompts for each image, got {type(prompts).__name__}",
+            hint="for one image pass [[prompt, prompt, ...]]",
+        )
+    if not images or len(prompts) != images:
+        raise InputError(
+            f"expected prompts for each of 1 or more images, got {len(prompts)} for {images}"
+        )
+    lists = [_listed(_array(given)) for given in prompts]
+    if not any(len(given) for given in lists):
+        raise InputError("expected at least one prompt, got none")
+    return lists
+
+
+def image_list(images: Any) -> list[Any]:
+    """Return the images of a call, a list or a batch, one by one.
+
+    Raises:
+        InputError: Neither.
+    """
+    if isinstance(images, Tensor | np.ndarray):
+        if images.ndim != 4:
+            raise InputError(
+                "expected a batch of images, (B, 3, H, W) or (B, H, W, 3), "
+                f"got shape {tuple(images.shape)}",
+                hint="for one image pass [image]",
+            )
+    elif isinstance(images, str | bytes) or not isinstance(images, Sequence):
+        raise InputError(
+            f"expected a list of images, got {type(images).__name__}",
+            hint="for one image pass [image]",
+        )
+    return list(images)
+
+
+def _listed(prompts: Any) -> Sequence[Any]:
+    if isinstance(prompts, Prompt | Mapping):
+        return [prompts]
+    if isinstance(prompts, np.ndarray):
+        return [prompts] if prompts.ndim == 1 and prompts.size else list(prompts)
+    if isinstance(prompts, str | bytes) or not isinstance(prompts, Sequence):
+        raise InputError(f"expected a list of prompts, got {type(prompts).__name__}")
+    # Numbers alone are one point or one box.
+    is_bare = bool(prompts) and all(isinstance(part, int | float | np.number) for part in prompts)
+    return [prompts] if is_bare else prompts
+
+
+def _array(values: Any) -> Any:
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else values

@@ -1,0 +1,102 @@
+"""What stands before an image encoder: raw images in, embeddings out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nexus.core.types import ImageEmbedding
+from nexus.data.images.loading import DEFAULT_MAX_PIXELS, ImageLike, load_image
+from nexus.models.frame import image_to_frame, with_input_side
+from nexus.models.policy import Policy
+from nexus.nn.encoder import ImageEncoder
+
+_ENCODING_FIELDS = (
+    "resize",
+    "interpolation",
+    "resize_as",
+    "normalize",
+    "pixel_mean",
+    "pixel_std",
+    "box_scale",
+)
+
+
+@dataclass
+class Frontend:
+    """What stands before an encoder: the policy, and the name embeddings are signed with.
+
+    The encoder holds it too, so that `model.image_encoder(image)` takes raw images.
+    """
+
+    variant: str
+    policy: Policy
+
+    def __call__(self, encoder: ImageEncoder, image: ImageLike) -> ImageEmbedding:
+        """Encode one raw image."""
+        return self.encode(encoder, [image])[0]
+
+    def encode(
+        self,
+        encoder: ImageEncoder,
+        images: Sequence[ImageLike],
+        input_side: int | None = None,
+        max_pixels: int | None = DEFAULT_MAX_PIXELS,
+    ) -> list[ImageEmbedding]:
+        """Encode raw images in one batch, for good: nothing is learnt through it."""
+        with torch.no_grad():
+            return self.embed(encoder, images, input_side, max_pixels)
+
+    def embed(
+        self,
+        encoder: ImageEncoder,
+        images: Sequence[ImageLike],
+        input_side: int | None = None,
+        max_pixels: int | None = DEFAULT_MAX_PIXELS,
+    ) -> list[ImageEmbedding]:
+        """Encode raw images in one batch; gradients of the features reach the weights."""
+        policy = with_input_side(self.policy, input_side)
+        weight = next(encoder.parameters())
+        frames, geometries = [], []
+        for image in images:
+            frame, geometry = image_to_frame(load_image(image, max_pixels=max_pixels), policy)
+            frames.append(frame)
+            geometries.append(geometry)
+        maps = self.features(encoder, torch.stack(frames).to(weight.device, weight.dtype))
+        fingerprint = self.fingerprint(encoder)
+        return [
+            ImageEmbedding(
+                _row(maps[0], index),
+                geometry,
+                self.variant,
+                fingerprint,
+                tuple(_row(finer, index) for finer in maps[1:]),
+            )
+            for index, geometry in enumerate(geometries)
+        ]
+
+    def features(self, encoder: ImageEncoder, batch: Tensor) -> tuple[Tensor, ...]:
+        """Return the features of a preprocessed batch, then finer maps where there are any."""
+        return (encoder.encode(batch),)
+
+    def fingerprint(self, encoder: nn.Module) -> str:
+        """Return a digest of the encoder's weights (sampled) and of how images enter it."""
+        digest = hashlib.sha256(self.variant.encode())
+        values = {name: getattr(self.policy, name) for name in _ENCODING_FIELDS}
+        digest.update(json.dumps(values, sort_keys=True).encode())
+        with torch.no_grad():
+            # Through bfloat16, so that a model keeps its fingerprint in another number format.
+            samples = [p.flatten()[:: max(1, p.numel() // 8)] for p in encoder.parameters()]
+            sampled = torch.cat([s.to(torch.bfloat16) for s in samples]).float().cpu()
+        digest.update(sampled.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def _row(features: Tensor, index: int) -> Tensor:
+    """Take one image's map, copied if need be, lest it keep its neighbours alive."""
+    return features[0] if len(features) == 1 else features[index].clone()

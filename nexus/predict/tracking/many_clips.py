@@ -1,0 +1,223 @@
+"""Objects tracked through clips into folders: the verb `track`, as a library has it."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nexus.core.errors import InputError, NexusWarning
+from nexus.core.files import claimed
+from nexus.data.formats.dataset import InputFile
+from nexus.data.tracks.track_writer import LOG
+from nexus.data.video.clip_files import find_clips, holds_clips
+from nexus.data.video.opening import VideoLike
+from nexus.predict.dataset.settings import describe_model
+from nexus.predict.jobs import Job
+from nexus.predict.ledger import Ledger, file_stamp, open_ledger
+from nexus.predict.pool import Pool
+from nexus.predict.tracking.clip_run import ClipRun, ClipTracks, TrackOptions, open_clip
+from nexus.predict.tracking.object_prompts import ObjectPrompt, PromptsLike, prompts_of_clips
+from nexus.predict.tracking.outputs import result_files
+
+if TYPE_CHECKING:
+    from nexus.models.cv.sam2 import SAM2
+
+
+@dataclass(frozen=True)
+class TrackResult:
+    """What there is of the clips, in their order.
+
+    Attributes:
+        clips: One for each; `message` says why one is less than what was asked for.
+    """
+
+    clips: list[ClipTracks]
+
+    @property
+    def failures(self) -> list[ClipTracks]:
+        """The clips that could not be used, or not to their end."""
+        return [clip for clip in self.clips if clip.message is not None]
+
+    @property
+    def files(self) -> list[Path]:
+        """The files and folders of the results of all clips."""
+        return [path for clip in self.clips for path in clip.files]
+
+
+def track_video(
+    model: SAM2,
+    clips: VideoLike,
+    prompts: PromptsLike,
+    output_dir: str | os.PathLike[str],
+    options: TrackOptions | None = None,
+    *,
+    workers: int = 1,
+    threads: int | None = None,
+    ray: str | None = None,
+    progress: bool = False,
+) -> TrackResult:
+    """Track objects through a clip, or through many, and write what they are on each frame.
+
+    Of one clip the results lie in the folder itself; `options.resume` goes on with a run that was
+    interrupted. Many clips have a folder each in it, and a run that was interrupted or killed goes
+    on when it is started again: clips that are done are passed over. A clip that cannot be used is
+    told in a warning (with `progress`, on stderr) and on the result, and the others are done.
+
+    Args:
+        model: A SAM 2 or EdgeTAM.
+        clips: A video file, a folder of frames or any other source of `open_video` is one clip; a
+            folder of those, and a list of paths, are many.
+        prompts: `ObjectPrompt`s for every clip; or by the name of a clip, that of its file below
+            the folder, or its own without the ending; or a JSON or CSV file of either.
+        output_dir: Written into: `overlay.mp4`, `masks/`, `tracks.jsonl`, `tracks.csv`,
+            `frames.csv`, `track.json`, all for each clip.
+        options: Formats, frames, direction.
+        workers: Processes that track, a clip each, sharing the memory of the weights.
+        threads: Of PyTorch in each; None shares the cores out evenly. The results are the same for
+            any number of workers with the same number of threads.
+        ray: Track on a Ray cluster: its address, or "local" for one of this machine.
+        progress: Show frames (of many, clips) done and the time that is left on stderr.
+
+    Raises:
+        InputError: No clips, or prompts or options that do not fit; or the folder holds other
+            results.
+        NexusError: Another run is using the folder, or a worker process died.
+        MissingDependencyError: PyAV or Ray is wanted and not installed.
+        OSError: A file cannot be written.
+    """
+    options, folder = options or TrackOptions(), Path(output_dir)
+    pool = Pool(workers, threads, ray)
+    a_path = (str, os.PathLike)
+    if isinstance(clips, a_path):
+        many = holds_clips(clips)
+    else:
+        many = isinstance(clips, (list, tuple)) and all(isinstance(one, a_path) for one in clips)
+    if many:
+        paths: Any = clips
+        run = ClipsRun(find_clips(paths, leave_out=folder), prompts, folder, options)
+        result = run.track(model, pool, progress=progress)
+    else:
+        with open_clip(clips, options) as source:
+            names = (source.path.name, source.path.stem) if source.path else (source.name,) * 2
+            joined = prompts_of_clips(prompts, [names])[0]
+            alone = ClipRun(source, joined, folder, options, _names_of(model))
+            result = TrackResult([alone.track(model, progress=progress)])
+    if result.failures and not progress:
+        first = result.failures[0]
+        warnings.warn(
+            f"{len(result.failures)} of {len(result.clips)} clips could not be used to their end; "
+            f"the first: {first.name}: {first.message}",
+            NexusWarning,
+            stacklevel=2,
+        )
+    return result
+
+
+class ClipsRun:
+    """One run over many clips: checked when it is made, and tracked once.
+
+    Args:
+        clips: The clips.
+        prompts: As in `track_video`.
+        folder: Has a folder for each clip.
+        options: What becomes of each clip. What is there is always gone on with, unless it is to
+            be overwritten.
+
+    Raises:
+        InputError: A clip has no prompts.
+    """
+
+    def __init__(
+        self, clips: list[InputFile], prompts: PromptsLike, folder: Path, options: TrackOptions
+    ) -> None:
+        self.clips = clips
+        self.prompts = prompts_of_clips(prompts, [(clip.file_name, clip.name) for clip in clips])
+        self.folder = folder
+        self.options = options
+
+    def track(
+        self,
+        model: SAM2,
+        pool: Pool | None = None,
+        *,
+        names: Mapping[str, Any] | None = None,
+        progress: bool = False,
+    ) -> TrackResult:
+        """Track through the clips that are left; errors are those of `track_video`.
+
+        Args:
+            model: A model that tracks.
+            pool: Who does the clips.
+            names: What `track.json` says of the model; None names it by itself.
+            progress: Show clips done, the time that is left and failures on stderr.
+        """
+        work = TrackWork(model, self.options, names or _names_of(model))
+        if self.options.overwrite:
+            with claimed(self.folder) as state:
+                (state / "journal.jsonl").unlink(missing_ok=True)
+        settings = {**self.options.kept(), "model": describe_model(model)}
+        with open_ledger(self.folder, settings) as ledger:
+            jobs = [self._job(*each, ledger) for each in zip(self.clips, self.prompts, strict=True)]
+            ledger.fill(jobs, work, pool, unit="clips", progress=progress)
+            return TrackResult([self._tracks(clip, ledger) for clip in self.clips])
+
+    def _job(self, clip: InputFile, prompts: list[ObjectPrompt], ledger: Ledger) -> Job:
+        folder = self.folder / clip.name
+        state = [file_stamp(clip.path), [prompt.as_json() for prompt in prompts]]
+        item = clip.path, folder, prompts, state
+        known = ledger.read(clip.file_name) if clip.file_name in ledger else {}
+        done = known.get("state") == state and (folder / LOG).exists()
+        # A stamp that no record has, where the clip or its prompts are others now, or its results
+        # were removed so that they are made anew.
+        stamp = known["stamp"] if done else time.time_ns()
+        return Job(clip.file_name, item, str(clip.path), stamp)
+
+    def _tracks(self, clip: InputFile, ledger: Ledger) -> ClipTracks:
+        name, files = clip.file_name, result_files(self.folder / clip.name)
+        error = ledger.failures.get(name)
+        if error is not None:
+            return ClipTracks(name, files, {}, error.message, error.hint)
+        return ClipTracks(name, files, dict(ledger.read(name)["report"]))
+
+
+@dataclass(frozen=True)
+class TrackWork:
+    """What is done with each clip, in any process."""
+
+    model: SAM2
+    options: TrackOptions
+    names: Mapping[str, Any]
+
+    def __call__(self, item: tuple[Path, Path, list[ObjectPrompt], list[Any]]) -> dict[str, Any]:
+        """Track through one clip, from where an earlier run has come to; return its record.
+
+        Raises:
+            NexusError: The clip cannot be used, or not to its end.
+        """
+        # The file, the folder of its results, its prompts, and the state of all that.
+        path, folder, prompts, state = item
+        resume = (folder / LOG).exists() and not self.options.overwrite
+        options = replace(self.options, resume=resume)
+        with open_clip(path, options) as source:
+            run = ClipRun(source, prompts, folder, options, self.names)
+            tracks = run.track(self.model)
+        if run.failure is not None:
+            raise run.failure
+        return {"state": state, "report": tracks.report}
+
+
+def _names_of(model: Any) -> dict[str, Any]:
+    """Return what `track.json` says of a model, which tells it from others."""
+    if not hasattr(model, "video"):
+        raise InputError(
+            f"expected a model that tracks, got {type(model).__name__}",
+            hint="SAM2 and EdgeTAM do",
+        )
+    described = describe_model(model)
+    name = described.get("variant", described["class"])
+    return {"model": name, "checkpoint": None, "weights": described.get("weights")}

@@ -1,0 +1,176 @@
+"""Learning from images: prompts in, masks out, corrected over several rounds."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from nexus.core.progress import Progress
+from nexus.core.types import ImageEmbedding
+from nexus.data.truth import open_images
+from nexus.models.forward import decode_alike
+from nexus.models.frame import geometry_of
+from nexus.models.pretrained import PretrainedModel
+from nexus.train.config import TrainingSettings
+from nexus.train.figures import ObjectFigure
+from nexus.train.images.embedding_cache import EmbeddingCache, digest_of
+from nexus.train.images.evaluation import measure_image
+from nexus.train.images.plan import Call, ObjectPlan
+from nexus.train.images.rounds import rounds_of
+from nexus.train.images.sets import (
+    ObjectView,
+    View,
+    counted_truths,
+    gather_objects,
+    object_views,
+    sample_digest,
+    views_of,
+)
+from nexus.train.processes import Processes, share_of
+from nexus.train.sets import Given, split_sets
+from nexus.train.task import Losses, Task
+
+
+class ImageTask(Task):
+    """Objects of images, pointed at; where the encoder is frozen each view is encoded once.
+
+    Args:
+        settings: The run.
+        model: What learns; that clicks are taught shows on its policy from now on.
+        given: Images instead of those of the settings.
+    """
+
+    noun = "images"
+    parts = ("dice", "bce", "focal", "iou", "keep")
+    figures_are = "mean Dice coefficients over objects, at the size of the original image"
+
+    def __init__(
+        self, settings: TrainingSettings, model: PretrainedModel, given: Given | None = None
+    ) -> None:
+        prompts, data = settings.prompts, settings.data
+        if prompts.clicks:
+            model.policy = dataclasses.replace(
+                model.policy, box_only=False, candidates=prompts.candidates
+            )
+        self.settings = settings
+        self.model = model
+        self.given = given
+        self.base: PretrainedModel | None = None
+        if settings.loss.keep:
+            # All but the encoder, which is frozen and so is the base's too.
+            shared = {id(model.image_encoder): model.image_encoder}
+            self.base = copy.deepcopy(model, shared).eval()
+        # Rounded embeddings to learn from, exact ones to measure.
+        self._caches: tuple[EmbeddingCache, EmbeddingCache] | None = None
+        if not settings.adapt.encoder_learns:
+            cache = settings.cache
+            folder = None if cache.folder is None else Path(cache.folder)
+            learnt, exact = (EmbeddingCache(model, folder, d) for d in (cache.dtype, "float32"))
+            self._caches = learnt, exact
+        clicks = f"{settings.evaluate.clicks} error-driven clicks"
+        self.measures = {"box": "box", "one_click": "one click", "clicks": clicks}
+        self.rule = (
+            f"the {data.most_objects} largest objects of an image, none under {data.min_area} "
+            "pixels"
+        )
+
+    def prepare(self, processes: Processes) -> None:
+        """Read the sets, make the views, and encode them all where the encoder is frozen."""
+        settings, recipe = self.settings, self.settings.optimizer
+        data, augment = settings.data, settings.augment
+        learnt, held_out = split_sets(open_images, data, self.given)
+        views = [v for image in learnt for v in views_of(image, data, augment, settings.seed)]
+        plain = [View(image, "plain", data, augment, 0) for image in held_out]
+        if self._caches is not None and processes.count > 1:
+            self._encode_share(views, plain, processes)
+            processes.wait()
+        digest, ready = hashlib.sha256(), []
+        frame_hw: tuple[int, int] | None = None
+        with Progress(
+            len(views) + len(plain), label="prepare", unit="views", stream=processes.messages
+        ) as progress:
+            for place, view in enumerate([*views, *plain]):
+                sample, taught = view.read(), place < len(views)
+                name = f"{view.image.name}/{view.name}" if taught else view.image.name
+                digest.update(sample_digest(name, sample).encode())
+                pixels = digest_of(sample.image)
+                if self._caches is not None:
+                    self._caches[not taught].add(sample.image, pixels)
+                if taught:
+                    frame_hw = frame_hw or self._frame_hw(view)
+                    geometry = geometry_of(sample.size_hw, self.model.policy)
+                    ready.append((view, object_views(view, pixels, sample, geometry, frame_hw)))
+                progress.advance()
+        objects = gather_objects(ready)
+        self.counts = {"objects": len(objects), "images": len(learnt)}
+        self.held_out = plain
+        self.digest = digest.hexdigest()[:32]
+        self.plan = ObjectPlan(
+            objects,
+            settings.prompts,
+            seed=settings.seed,
+            rows=recipe.rows,
+            accumulation=recipe.accumulation,
+            balance=data.balance,
+        )
+
+    def calls(self, step: int, process: int, processes: int) -> list[Call]:
+        """Return the decoder calls of a step that fall to one process."""
+        return self.plan.calls(step, process, processes)
+
+    def losses(self, call: Call) -> tuple[str, Losses]:
+        """Point at the objects of a call, and correct the answers, round by round."""
+        rounds = rounds_of(
+            call,
+            partial(decode_alike, self.model),
+            self._embed(call.views),
+            self.settings.prompts,
+            self.settings.loss,
+            self.model.policy.logit_limit,
+            None if self.base is None else partial(decode_alike, self.base),
+        )
+        return call.kind, rounds
+
+    def measure(self, item: View) -> list[ObjectFigure]:
+        """Measure the objects of a held-out image."""
+
+        def embed() -> ImageEmbedding:
+            pixels = item.pixels()
+            if self._caches is None:
+                return self.model.encode_image(pixels, max_pixels=None)
+            return self._caches[1].load(self._caches[1].add(pixels))
+
+        evaluate, candidates = self.settings.evaluate, self.settings.prompts.candidates
+        truths = counted_truths(item.image, item.settings)
+        return measure_image(self.model, item.image, truths, embed, evaluate, candidates)
+
+    def _encode_share(
+        self, views: Sequence[View], plain: Sequence[View], processes: Processes
+    ) -> None:
+        """Encode what falls to this process; the others find it in the caches."""
+        shares = [share_of(part, processes) for part in (views, plain)]
+        total = sum(len(mine) for mine in shares)
+        with Progress(total, label="encode", unit="views", stream=processes.messages) as progress:
+            for mine, cache in zip(shares, self._caches or (), strict=True):
+                for view in mine:
+                    cache.add(view.pixels())
+                    progress.advance()
+
+    def _frame_hw(self, view: View) -> tuple[int, int]:
+        """Return the size of the decoder's masks, four times that of the features."""
+        gh, gw = self.model.encode_image(view.pixels(), max_pixels=None).features.shape[-2:]
+        return 4 * gh, 4 * gw
+
+    def _embed(self, rows: Sequence[ObjectView]) -> list[ImageEmbedding]:
+        """Read the embeddings of some rows; or encode each image once, in one batch."""
+        if self._caches is not None:
+            return [self._caches[0].load(row.digest) for row in rows]
+        views = {row.digest: row.view for row in rows}
+        pixels = [view.pixels() for view in views.values()]
+        embeddings = self.model.frontend.embed(self.model.image_encoder, pixels, max_pixels=None)
+        found = dict(zip(views, embeddings, strict=True))
+        return [found[row.digest] for row in rows]

@@ -1,0 +1,218 @@
+"""Many items in this process and in several."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import nexus.predict.processes as processes
+from nexus.core.errors import ImageError, InputError, NexusError, NexusWarning
+from nexus.predict.jobs import Job, Outcome
+from nexus.predict.pool import Pool
+from nexus.predict.processes import share_weights
+from nexus.predict.threads import available_cores
+from tests.models.tiny import tiny_sam
+from tests.predict.chores import (
+    Raiser,
+    SlowFirst,
+    Threads,
+    die_at_two,
+    jobs,
+    no_answer,
+    square,
+    threads_here,
+)
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product with weights, whose sums are added up in another order by other threads."""
+
+    model: torch.nn.Linear
+
+    def __call__(self, number: int) -> tuple[int, bytes]:
+        torch.manual_seed(number)
+        with torch.no_grad():
+            answer = self.model(torch.randn(3, self.model.in_features))
+        return self.model.weight.is_shared(), answer.numpy().tobytes()
+
+
+def told(outcomes: list[Outcome]) -> dict[str, tuple[Any, str]]:
+    """Return result and error of each key."""
+    return {each.key: (each.result, str(each.error or "")) for each in outcomes}
+
+
+@pytest.mark.parametrize("pool", [Pool(), Pool(workers=3)])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_every_job_is_done_once(pool: Pool) -> None:
+    """Whoever does them, each job has an outcome: its result, or what is wrong with its item."""
+    outcomes = list(pool.run(jobs(7), square))
+
+    assert len(outcomes) == 7
+    assert told(outcomes) == {
+        f"{i}.png": (i * i, "")
+        if i != 3
+        else (None, "expected a number, got 3\nhint: take another")
+        for i in range(7)
+    }
+    assert isinstance(next(each.error for each in outcomes if each.error), ImageError)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_workers_warn_of_comes_back(workers: int) -> None:
+    """A warning of Nexus is one here, once for all items, wherever the work was done."""
+    twice = [*jobs(6), Job("again", 5)]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore", UserWarning)
+        warnings.filterwarnings("default", category=NexusWarning)
+        list(Pool(workers).run(twice, square))
+
+    assert [str(each.message) for each in caught] == ["5 means little"]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (RuntimeError("not enough memory"), "RuntimeError: not enough memory"),
+        (MemoryError(), "MemoryError: "),
+        (OSError("gone"), "OSError: gone"),
+        (InputError("expected x, got y", hint="z"), "expected x, got y\nhint: z"),
+    ],
+)
+def test_an_item_that_fails_is_told(error: Exception, message: str) -> None:
+    """What one item can be to blame for becomes its outcome, without what it held in memory."""
+    (outcome,) = Pool().run(jobs(1), Raiser(error))
+
+    assert outcome.result is None
+    assert str(outcome.error) == message
+    assert outcome.error is not None
+    assert outcome.error.__traceback__ is None
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_mistake_in_the_work_is_raised(workers: int) -> None:
+    """A TypeError is no item's fault: it ends the run, in workers as well."""
+    with pytest.raises(TypeError, match="mistake"):
+        list(Pool(workers).run(jobs(3), Raiser(TypeError("mistake"))))
+
+
+def test_a_worker_that_dies_is_told_with_its_job() -> None:
+    """A process that is gone is an error that names what it had, and says what to do."""
+    with pytest.raises(NexusError, match=r"got one that died at 'in/2\.png'") as caught:
+        list(Pool(workers=2).run(jobs(4), die_at_two))
+
+    assert "fewer workers" in str(caught.value.hint)
+    assert "__main__" in str(caught.value.hint)
+
+
+def test_what_cannot_travel_is_refused() -> None:
+    """Work, items and results of functions made inside a function cannot be sent."""
+    local = [Job("a", lambda: 1), Job("b", 2)]
+
+    with pytest.raises(InputError, match="expected work that can be sent to a worker") as caught:
+        list(Pool(workers=2).run(jobs(2), lambda number: number))
+    assert "workers=1" in str(caught.value.hint)
+    with pytest.raises(InputError, match="expected functions of 'a' that can be sent to a worker"):
+        list(Pool(workers=2).run(local, square))
+    with pytest.raises(NexusError, match="a worker failed: Outcome"):
+        list(Pool(workers=2).run(jobs(2), no_answer))
+
+
+def test_a_slow_job_holds_back_no_other(tmp_path: Path) -> None:
+    """Outcomes come as they are ready; the next job is begun without waiting for the slow one."""
+    outcomes = list(Pool(2).run(jobs(9), SlowFirst(tmp_path, 8)))
+
+    assert outcomes[-1].key == "0.png"
+    assert len(outcomes) == 9
+
+
+def test_threads_are_those_asked_for() -> None:
+    """PyTorch is held to them for each job, here and in workers, and let go between jobs.
+
+    In a worker that holds for work that loads PyTorch later on as well.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        run = Pool(threads=2).run(jobs(2), threads_here)
+        here = [next(run).result]
+        between = torch.get_num_threads()
+        here += [each.result for each in run]
+        as_is = [each.result for each in Pool().run(jobs(1), threads_here)]
+        there = {each.result[1] for each in Pool(2, threads=3).run(jobs(4), Threads())}
+        shared = {each.result[1] for each in Pool(2).run(jobs(4), threads_here)}
+    finally:
+        torch.set_num_threads(before)
+
+    assert here == [(os.getpid(), 2)] * 2
+    assert between == 3
+    assert as_is == [(os.getpid(), 3)]
+    assert there == {3}
+    assert shared == {max(1, available_cores() // 2)}
+
+
+def test_equal_threads_give_equal_bits() -> None:
+    """With the same number of threads, workers come to the sums of this process to the last bit."""
+    torch.manual_seed(0)
+    work = Product(torch.nn.Linear(3000, 17))
+    here = told(list(Pool(threads=2).run(jobs(3), work)))
+    there = told(list(Pool(2, threads=2).run(jobs(3), work)))
+
+    assert {key: each[0][1] for key, each in there.items()} == {
+        key: each[0][1] for key, each in here.items()
+    }
+    assert all(each[0][0] for each in there.values())
+
+
+@pytest.mark.parametrize("name", ["workers", "threads"])
+@pytest.mark.parametrize("count", [0, -1, 1.5, True])
+def test_a_wrong_number_is_refused(name: str, count: Any) -> None:
+    """Workers and threads are counted from 1."""
+    with pytest.raises(InputError, match=f"expected a number of {name} of 1 or more, got {count}"):
+        Pool(**{name: count})
+
+
+def test_weights_are_one_piece_of_shared_memory() -> None:
+    """Every parameter and buffer lies in it; the model answers as before; twice is once."""
+    model, image = tiny_sam(), np.full((40, 60, 3), 90, np.uint8)
+    before = model.predict(image, (9, 9)).low_res_logits
+    share_weights(model)
+    tensors = [*model.parameters(), *model.buffers()]
+    pieces = {tensor.untyped_storage().data_ptr() for tensor in tensors}
+    share_weights(model)
+
+    assert all(tensor.is_shared() for tensor in tensors)
+    assert len(pieces) == 1
+    assert {tensor.untyped_storage().data_ptr() for tensor in tensors} == pieces
+    assert np.array_equal(model.predict(image, (9, 9)).low_res_logits, before)
+
+
+def test_shared_weights_keep_their_memory_format() -> None:
+    """Weights with the channels last stay so, as others would be added up otherwise."""
+    layer = torch.nn.Conv2d(4, 6, 3).to(memory_format=torch.channels_last)
+    before, strides = layer.weight.detach().clone(), layer.weight.stride()
+    share_weights(layer)
+
+    assert layer.weight.stride() == strides
+    assert torch.equal(layer.weight, before)
+
+
+def test_too_little_shared_memory_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """Before the copy, which would end the process without a word."""
+    monkeypatch.setattr(processes, "_SHARED_FOLDER", tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10})())
+    with pytest.raises(NexusError, match="MiB of shared memory(.|\n)*--shm-size"):
+        share_weights(tiny_sam())
+
+
+def test_weights_elsewhere_are_not_shared() -> None:
+    """Weights on an accelerator are no memory that processes share."""
+    with pytest.raises(InputError, match="model on the CPU, got one on meta"):
+        share_weights(tiny_sam().to("meta"))
