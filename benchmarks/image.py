@@ -26,8 +26,7 @@ import torch
 from benchmarks.timing import Timing, machine, take_turns
 from nexus.core.types import ImageEmbedding, Prompt
 from nexus.models.cv import SAM, MedSAM
-from nexus.models.forward import decode_alike
-from nexus.models.promptable import PromptableModel
+from nexus.models.promptable import PromptableModel, decode_alike
 from nexus.nn.batching import in_parts, prompts_at_once
 
 _SIZES: dict[str, dict[str, Any]] = {

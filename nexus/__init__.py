@@ -22,7 +22,7 @@ from nexus.core.errors import UnknownModelError as UnknownModelError
 from nexus.core.errors import VideoError as VideoError
 from nexus.core.errors import WeightsError as WeightsError
 from nexus.core.errors import WeightsNotFoundError as WeightsNotFoundError
-from nexus.core.lazy import lazy_names
+from nexus.core.packages import lazy_names
 from nexus.version import __version__ as __version__
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Argument, Option
 
-from nexus.cli.options import Checkpoint, Device, Dtype, Model, Ray, Threads, loaded, print_results
+from nexus.cli import options as shared
 from nexus.core.choices import entry
 from nexus.core.errors import InputError
 
@@ -47,6 +47,8 @@ _HELP_AREA = "Leave out objects of fewer pixels."
 _HELP_CLICKS = "Clicks on an object in the protocol clicks."
 _HELP_SIDE = "Side of the model frame, pixels."
 _HELP_TOLERANCE = "Tolerance of the normalised surface Dice, mm."
+_HELP_COMPARED = "Write compare.json and compare.md there."
+_HELP_RESAMPLES = "How often units are drawn anew."
 _HELP_BY = "image, object or group (a volume, a patient): what is drawn anew as a whole."
 
 evaluate = typer.Typer(
@@ -60,7 +62,7 @@ def _evaluate(
     dataset: Annotated[str, Option(metavar="NAME", help=_HELP_DATASET)] = "",
     root: Annotated[list[Path] | None, Option(metavar="DIR", help=_HELP_ROOT)] = None,
     out: Annotated[Path | None, Option(metavar="DIR", help=_HELP_OUT)] = None,
-    model: Model = "lite_medsam",
+    model: shared.Model = "lite_medsam",
     protocol: Annotated[list[str] | None, Option(metavar="NAME", help=_HELP_PROTOCOL)] = None,
     split: Annotated[str | None, Option(metavar="NAME", help=_HELP_SPLIT)] = None,
     limit: Annotated[int | None, Option(metavar="N", min=1, help=_HELP_LIMIT)] = None,
@@ -73,13 +75,13 @@ def _evaluate(
     detections: Annotated[Path | None, Option(metavar="FILE", help=_HELP_DETECTIONS)] = None,
     annotations: Annotated[Path | None, Option(metavar="FILE", help=_HELP_ANNOTATIONS)] = None,
     input_side: Annotated[int | None, Option(metavar="N", help=_HELP_SIDE)] = None,
-    checkpoint: Checkpoint = None,
-    device: Device = None,
-    dtype: Dtype = None,
+    checkpoint: shared.Checkpoint = None,
+    device: shared.Device = None,
+    dtype: shared.Dtype = None,
     seed: Annotated[int, Option(metavar="N", min=0, help="Of the noise on boxes.")] = 0,
     workers: Annotated[int, Option(metavar="N", min=1, help=_HELP_WORKERS)] = 1,
-    threads: Threads = None,
-    ray: Ray = None,
+    threads: shared.Threads = None,
+    ray: shared.Ray = None,
     as_json: Annotated[bool, Option("--json", help="Print summary.json instead of paths.")] = False,
 ) -> None:
     """Evaluate a model on a dataset with ground truth.
@@ -120,7 +122,7 @@ def _evaluate(
     settings_of(protocols, options)  # what is wrong is said before weights are fetched
     model_spec(model)
     result = run(
-        loaded(model, checkpoint, device, dtype),
+        shared.loaded(model, checkpoint, device, dtype),
         sets,
         protocols,
         out=out,
@@ -132,7 +134,7 @@ def _evaluate(
         about={"dataset": dataset, "split": split, "command": shlex.join(["nexus", *sys.argv[1:]])},
         **options,
     )
-    print_results(result.files, result.summary if as_json else None)
+    shared.print_results(result.files, result.summary if as_json else None)
     if result.failures:
         raise typer.Exit(1)
 
@@ -148,11 +150,7 @@ def _incomplete(dataset: str, root: list[Path] | None, out: Path | None) -> Inpu
 
 
 def _boxes(detections: Path | None, annotations: Path | None) -> Detections | None:
-    """Read the boxes of a detector, if they are asked for.
-
-    Raises:
-        InputError: One file without the other, or files that do not go together.
-    """
+    """Read the boxes of a detector, if they are asked for."""
     from nexus.eval.detections import read_detections
 
     if (detections is None) != (annotations is None):
@@ -161,11 +159,7 @@ def _boxes(detections: Path | None, annotations: Path | None) -> Detections | No
 
 
 def _protocols(dataset: str, kind: str, given: list[str] | None) -> tuple[str, ...]:
-    """Return the protocols for a dataset of images or videos.
-
-    Raises:
-        InputError: One of the other kind.
-    """
+    """Return the protocols for a dataset of images or videos."""
     is_video = kind == "videos"
     protocols = tuple(given or (("vos",) if is_video else ("box",)))
     if is_video != (protocols == ("vos",)):
@@ -179,11 +173,7 @@ def _protocols(dataset: str, kind: str, given: list[str] | None) -> tuple[str, .
 def _sets(
     dataset: str, kind: str, root: list[Path], split: str | None, limit: int | None
 ) -> dict[str, Any]:
-    """Open the sets below the roots, by the names of their folders.
-
-    Raises:
-        InputError: A set cannot be opened, or two folders have one name.
-    """
+    """Open the sets below the roots, by the names of their folders."""
     from nexus.data.truth import open_images, open_videos
 
     read: Any = open_videos if kind == "videos" else open_images
@@ -203,14 +193,10 @@ def _sets(
 def compare_runs(
     run_a: Annotated[Path, Argument(metavar="A", help="The --out folder of a run.")],
     run_b: Annotated[Path, Argument(metavar="B", help="That of another.")],
-    out: Annotated[
-        Path | None, Option(metavar="DIR", help="Write compare.json and compare.md there.")
-    ] = None,
+    out: Annotated[Path | None, Option(metavar="DIR", help=_HELP_COMPARED)] = None,
     by: Annotated[str, Option(metavar="UNIT", help=_HELP_BY)] = "image",
     confidence: Annotated[float, Option(metavar="SHARE", help="Of the intervals.")] = 0.95,
-    resamples: Annotated[
-        int, Option(metavar="N", min=1, help="How often units are drawn anew.")
-    ] = 9999,
+    resamples: Annotated[int, Option(metavar="N", min=1, help=_HELP_RESAMPLES)] = 9999,
     seed: Annotated[int, Option(metavar="N", min=0, help="Of the drawing.")] = 0,
     method: Annotated[str, Option(metavar="NAME", help="percentile, basic or BCa.")] = "percentile",
     as_json: Annotated[bool, Option("--json", help="Print JSON instead of a table.")] = False,

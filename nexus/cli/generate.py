@@ -10,16 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from nexus.cli.options import (
-    Checkpoint,
-    Device,
-    Dtype,
-    MaxPixels,
-    Model,
-    Ray,
-    loaded,
-    print_results,
-)
+from nexus.cli import options as shared
 from nexus.core.errors import InputError
 
 _HELP_IMAGES = "Image files, and folders that are searched with the folders in them."
@@ -34,6 +25,8 @@ _HELP_PICTURES = (
     "the masks (yolo, sa1b, voc)."
 )
 _HELP_WORKERS = "Processes. If not given, as many as there are cores, 4 at most; 1 on a GPU."
+_HELP_THREADS = "Threads in each process; 1 if not given."
+_HELP_AREA = "Keep masks of N pixels or more."
 _HELP_IOU = "Keep masks whose predicted IoU is above this."
 _HELP_STABILITY = "Keep masks whose stability score is above this."
 
@@ -45,26 +38,20 @@ def generate(
     images: Annotated[list[Path], Argument(metavar="IMAGES", help=_HELP_IMAGES)],
     out: Annotated[Path, Option(metavar="DIR", help=_HELP_OUT)],
     format: Annotated[str, Option(metavar="FORMAT", help=_HELP_FORMAT)] = "coco",
-    model: Model = "lite_medsam",
-    settings: Annotated[
-        list[str] | None, Option("--set", metavar="NAME=VALUE", help=_HELP_SET)
-    ] = None,
+    model: shared.Model = "lite_medsam",
+    settings: Annotated[shared.Texts, Option("--set", metavar="NAME=VALUE", help=_HELP_SET)] = None,
     min_predicted_iou: Annotated[float, Option(help=_HELP_IOU)] = 0.9,
     min_stability: Annotated[float | None, Option(help=_HELP_STABILITY)] = None,
-    min_area: Annotated[
-        int, Option(metavar="N", min=0, help="Keep masks of N pixels or more.")
-    ] = 0,
+    min_area: Annotated[int, Option(metavar="N", min=0, help=_HELP_AREA)] = 0,
     category: Annotated[str, Option(metavar="NAME", help="What all masks are called.")] = "object",
     pictures: Annotated[str, Option(metavar="HOW", help=_HELP_PICTURES)] = "copy",
     workers: Annotated[int | None, Option(metavar="N", min=1, help=_HELP_WORKERS)] = None,
-    threads: Annotated[
-        int, Option(metavar="N", min=1, help="Threads in each process; 1 if not given.")
-    ] = 1,
-    ray: Ray = None,
-    checkpoint: Checkpoint = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    max_pixels: MaxPixels = 100_000_000,
+    threads: Annotated[int, Option(metavar="N", min=1, help=_HELP_THREADS)] = 1,
+    ray: shared.Ray = None,
+    checkpoint: shared.Checkpoint = None,
+    device: shared.Device = None,
+    dtype: shared.Dtype = None,
+    max_pixels: shared.MaxPixels = 100_000_000,
     as_json: Annotated[bool, Option("--json", help="Print report.json instead of paths.")] = False,
 ) -> None:
     """Find all masks in images and write a dataset of them.
@@ -105,13 +92,13 @@ def generate(
             )
     from nexus.models.cv import SAMAutomaticMaskGenerator
 
-    generator = SAMAutomaticMaskGenerator(loaded(model, checkpoint, device, dtype), **chosen)
+    generator = SAMAutomaticMaskGenerator(shared.loaded(model, checkpoint, device, dtype), **chosen)
     if workers is None:
         most = min(available_cores() // threads, _MOST_WORKERS)
         workers = max(1, most) if generator.model.device.type == "cpu" else 1
     pool = Pool(workers, threads, ray)
     result = run_dataset(found, out, generator, options, pool, progress=True)
-    print_results(result.files, result.report if as_json else None)
+    shared.print_results(result.files, result.report if as_json else None)
     if result.skipped:
         raise typer.Exit(1)
 

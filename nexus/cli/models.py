@@ -45,9 +45,8 @@ def _record(spec: ModelSpec) -> dict[str, Any]:
 def _table(records: list[dict[str, Any]]) -> str:
     rows = [("NAME", "SIZE", "LICENCE", "PAPER", "CACHED")]
     for record in records:
-        place = record["cached"] or "no"
-        if record["problem"] is not None:
-            place = f"damaged: {record['problem']}"
+        damage = record["problem"] and f"damaged: {record['problem']}"
+        place = damage or record["cached"] or "no"
         paper = f"arXiv:{record['arxiv']}"
         rows.append((record["name"], _size(record["size_bytes"]), record["licence"], paper, place))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]

@@ -15,19 +15,22 @@ _RAY = (
     "Work on the Ray cluster at this address; without an address, as the last option or before "
     "another, on one started on this machine."
 )
+_DEVICE = "cpu, cuda, cuda:1 or mps; if not given, the best."
+_DTYPE = "float32, bfloat16 or float16; if not given, float32."
+_JSON = "Print one JSON document of the results, not their paths."
+_OUT = "Folder for what is written; made if it is not there."
 _THREADS = "Threads in each process; if not given, the cores are shared out evenly."
 _PIXELS = "Refuse images and frames with more pixels; 0 for no limit."
 
 Model = Annotated[str, Option(metavar="NAME", help="A name of `nexus models`.")]
 Checkpoint = Annotated[Path | None, Option(metavar="FILE", help=_CHECKPOINT)]
-Device = Annotated[
-    str | None, Option(metavar="DEVICE", help="cpu, cuda, cuda:1 or mps; if not given, the best.")
-]
-Dtype = Annotated[
-    str | None, Option(metavar="DTYPE", help="float32, bfloat16 or float16; if not given, float32.")
-]
+Device = Annotated[str | None, Option(metavar="DEVICE", help=_DEVICE)]
+Dtype = Annotated[str | None, Option(metavar="DTYPE", help=_DTYPE)]
 MaxPixels = Annotated[int, Option(metavar="N", min=0, help=_PIXELS)]
 Threads = Annotated[int | None, Option(metavar="N", min=1, help=_THREADS)]
+Out = Annotated[Path, Option(metavar="DIR", help=_OUT)]
+Json = Annotated[bool, Option("--json", help=_JSON)]
+Texts = list[str] | None
 Ray = Annotated[str | None, Option(metavar="[ADDRESS]", help=_RAY)]
 
 

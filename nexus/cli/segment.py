@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Argument, Option
 
-from nexus.cli.options import Checkpoint, Device, Dtype, MaxPixels, Model, loaded, print_results
+from nexus.cli import options as shared
 from nexus.cli.prompts import image_prompts
 from nexus.core.errors import InputError, NexusError
 from nexus.core.progress import Progress
@@ -39,20 +39,16 @@ _HELP_MULTIMASK = (
 
 def segment(
     images: Annotated[list[Path], Argument(metavar="IMAGE", help="Image files.")],
-    out: Annotated[
-        Path, Option(metavar="DIR", help="Folder for what is written; made if it is not there.")
-    ],
-    model: Model = "lite_medsam",
+    out: shared.Out,
+    model: shared.Model = "lite_medsam",
     box: Annotated[list[str] | None, Option(metavar="BOX", help=_HELP_BOX)] = None,
     point: Annotated[list[str] | None, Option(metavar="POINT", help=_HELP_POINT)] = None,
-    checkpoint: Checkpoint = None,
-    device: Device = None,
-    dtype: Dtype = None,
+    checkpoint: shared.Checkpoint = None,
+    device: shared.Device = None,
+    dtype: shared.Dtype = None,
     multimask: Annotated[bool | None, Option("--multimask/--single", help=_HELP_MULTIMASK)] = None,
-    max_pixels: MaxPixels = 100_000_000,
-    as_json: Annotated[
-        bool, Option("--json", help="Print one JSON document of the results, not their paths.")
-    ] = False,
+    max_pixels: shared.MaxPixels = 100_000_000,
+    as_json: shared.Json = False,
 ) -> None:
     """Segment objects in images, by box or point.
 
@@ -70,7 +66,7 @@ def segment(
     prompts = image_prompts(box or [], point or [])
     plan = _plan(images, out, len(prompts))
 
-    load = functools.cache(functools.partial(loaded, model, checkpoint, device, dtype))
+    load = functools.cache(functools.partial(shared.loaded, model, checkpoint, device, dtype))
     model_spec(model)  # refuses a wrong name before any image is read
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -94,7 +90,7 @@ def segment(
             "annotations_file": annotations_file and str(annotations_file),
             "failed": failed,
         }
-        print_results([], document)
+        shared.print_results([], document)
     if failed:
         raise typer.Exit(1)
 
@@ -119,9 +115,8 @@ class _Run:
 
         with Progress(len(plan), label="segment", unit="images", shown=self.on_terminal) as bar:
             for path, name in plan:
-                report: dict[str, Any] = {"image": str(path), "size_hw": None, "objects": []}
-                report |= {"overlay_file": None, "error": None}
-                self.reports.append(report)
+                self.reports.append({"image": str(path), "size_hw": None, "objects": []})
+                self.reports[-1] |= {"overlay_file": None, "error": None}
                 try:
                     image = load_image(path, max_pixels=self.max_pixels)
                 except _FAILURES as error:
@@ -151,12 +146,11 @@ class _Run:
             files.append(write_mask(self.out / f"{name}.{number}.mask.png", masks.best))
             annotations.append(masks.to_coco()[masks.best_index])
             parts = {"points": prompt.points, "labels": prompt.labels, "box": prompt.box}
+            shown = {key: part.tolist() for key, part in parts.items() if part is not None}
             objects.append(
                 {
                     "object": number,
-                    "prompt": {
-                        key: part.tolist() for key, part in parts.items() if part is not None
-                    },
+                    "prompt": shown,
                     "score": annotations[-1]["score"],
                     "box_xyxy": masks.boxes_xyxy[masks.best_index].tolist(),
                     "area": annotations[-1]["area"],
@@ -198,11 +192,7 @@ class _Run:
 
 
 def _plan(images: Sequence[Path], out: Path, objects: int) -> list[tuple[Path, str]]:
-    """Pair every image, once, with a name of its own for what is written about it.
-
-    Raises:
-        InputError: What would be written would replace one of the images.
-    """
+    """Pair every image, once, with a name of its own for what is written about it."""
     from nexus.data.formats.dataset import own_names
 
     once = list(dict.fromkeys(images))

@@ -10,17 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Argument, Option
 
-from nexus.cli.options import (
-    Checkpoint,
-    Device,
-    Dtype,
-    MaxPixels,
-    Model,
-    Ray,
-    Threads,
-    loaded,
-    print_results,
-)
+from nexus.cli import options as shared
 from nexus.cli.prompts import track_prompts
 from nexus.core.errors import InputError, UnknownModelError
 
@@ -58,37 +48,33 @@ _HELP_RESUME = (
 )
 _HELP_WORKERS = "Processes for several clips, each with its own clip; 1 if not given."
 
-_Texts = list[str] | None
-
 
 def track(
     clips: Annotated[list[Path], Argument(metavar="CLIPS", help=_HELP_CLIPS)],
-    out: Annotated[Path, Option(metavar="DIR", help="Folder for what is written; made if needed.")],
-    model: Model = "sam2.1_hiera_tiny",
-    box: Annotated[_Texts, Option(metavar="BOX", help=_HELP_BOX)] = None,
-    point: Annotated[_Texts, Option(metavar="POINT", help=_HELP_POINT)] = None,
-    mask: Annotated[_Texts, Option(metavar="MASK", help=_HELP_MASK)] = None,
+    out: shared.Out,
+    model: shared.Model = "sam2.1_hiera_tiny",
+    box: Annotated[shared.Texts, Option(metavar="BOX", help=_HELP_BOX)] = None,
+    point: Annotated[shared.Texts, Option(metavar="POINT", help=_HELP_POINT)] = None,
+    mask: Annotated[shared.Texts, Option(metavar="MASK", help=_HELP_MASK)] = None,
     prompts: Annotated[Path | None, Option(metavar="FILE", help=_HELP_PROMPTS)] = None,
-    checkpoint: Checkpoint = None,
+    checkpoint: shared.Checkpoint = None,
     format: Annotated[str, Option(metavar="FORMATS", help=_HELP_FORMAT)] = "png,jsonl",
     start: Annotated[int | None, Option(metavar="FRAME", min=0, help=_HELP_START)] = None,
     stop: Annotated[int | None, Option(metavar="FRAME", min=0, help=_HELP_STOP)] = None,
     reverse: Annotated[bool, Option("--reverse", help="Track back in time.")] = False,
     input_side: Annotated[int | None, Option(metavar="N", help=_HELP_SIDE)] = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    max_pixels: MaxPixels = 100_000_000,
+    device: shared.Device = None,
+    dtype: shared.Dtype = None,
+    max_pixels: shared.MaxPixels = 100_000_000,
     no_overlay: Annotated[bool, Option("--no-overlay", help="Write no video.")] = False,
     resume: Annotated[bool, Option("--resume", help=_HELP_RESUME)] = False,
     overwrite: Annotated[
         bool, Option("--overwrite", help="Remove the results of an earlier run.")
     ] = False,
     workers: Annotated[int, Option(metavar="N", min=1, help=_HELP_WORKERS)] = 1,
-    threads: Threads = None,
-    ray: Ray = None,
-    as_json: Annotated[
-        bool, Option("--json", help="Print one JSON document of the results, not their paths.")
-    ] = False,
+    threads: shared.Threads = None,
+    ray: shared.Ray = None,
+    as_json: shared.Json = False,
 ) -> None:
     """Track objects through a video, by box, point or mask.
 
@@ -107,7 +93,7 @@ def track(
     from nexus.data.video.clip_files import find_clips, holds_clips
     from nexus.predict.pool import Pool
     from nexus.predict.tracking.clip_run import ClipRun, TrackOptions, open_clip
-    from nexus.predict.tracking.many_clips import ClipsRun
+    from nexus.predict.tracking.many_clips import track_clips
     from nexus.predict.tracking.object_prompts import prompts_of_clips
 
     given = _given_prompts(prompts, [*track_prompts(box or [], point or [], mask or [])])
@@ -123,13 +109,13 @@ def track(
         overwrite=overwrite,
     )
     _check_model(model)  # said before anything is read
-    load = functools.partial(loaded, model, checkpoint, device, dtype)
+    load = functools.partial(shared.loaded, model, checkpoint, device, dtype)
     names = {"model": model, "checkpoint": checkpoint and str(checkpoint)}
     if len(clips) > 1 or holds_clips(clips[0]):
         pool = Pool(workers, threads, ray)
         found = find_clips(clips if len(clips) > 1 else clips[0], leave_out=out)
-        many = ClipsRun(found, given, out, options)
-        result = many.track(load(), pool, names=names, progress=True)
+        each = prompts_of_clips(given, [(clip.file_name, clip.name) for clip in found])
+        result = track_clips(load(), found, each, out, options, names, pool, progress=True)
         _print(result.clips, as_json)
         raise typer.Exit(1 if result.failures else 0)
     joined = prompts_of_clips(given, [(clips[0].name, clips[0].stem)])[0]
@@ -143,11 +129,7 @@ def track(
 
 
 def _given_prompts(file: Path | None, typed: list[ObjectPrompt]) -> Path | list[ObjectPrompt]:
-    """Return the file of prompts, or the prompts of the other options.
-
-    Raises:
-        InputError: Both, or neither.
-    """
+    """Return the file of prompts, or the prompts of the other options."""
     if file is not None and typed:
         raise InputError("expected --prompts, or --box, --point and --mask, got both")
     if file is None and not typed:
@@ -203,4 +185,6 @@ def _print(clips: Sequence[ClipTracks], as_json: bool, *, alone: bool = False) -
         document = {"clips": reports, "failed": failed}
     elif as_json and reports:
         document = reports[0]
-    print_results([] if as_json else [path for clip in clips for path in clip.files], document)
+    shared.print_results(
+        [] if as_json else [path for clip in clips for path in clip.files], document
+    )

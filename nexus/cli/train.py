@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from nexus.cli.options import print_results
+from nexus.cli import options as shared
 from nexus.core.errors import InputError
 
 _HELP_CONFIG = "YAML file of the run; docs/training.md lists what may stand in it."
@@ -26,9 +26,7 @@ def train(
     recipe: Annotated[str | None, Option(metavar="NAME", help=_HELP_RECIPE)] = None,
     out: Annotated[Path, Option(metavar="DIR", help=_HELP_OUT)] = Path("train_out"),
     resume: Annotated[bool, Option("--resume", help=_HELP_RESUME)] = False,
-    overrides: Annotated[
-        list[str] | None, Option("--set", metavar="KEY=VALUE", help=_HELP_SET)
-    ] = None,
+    overrides: Annotated[shared.Texts, Option("--set", metavar="KEY=VALUE", help=_HELP_SET)] = None,
 ) -> None:
     """Fine-tune a model on labelled images, or on labelled videos with `task: video`.
 
@@ -61,4 +59,4 @@ def train(
             f"{best.measure} {best.set_title} ({best.objects} objects): "
             f"{before.value:.4f} -> {best.value:.4f}"
         )
-    print_results(result.files)
+    shared.print_results(result.files)

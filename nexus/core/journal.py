@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nexus.core.errors import InputError, NexusWarning
-from nexus.core.interrupts import uninterrupted
+from nexus.core.files import uninterrupted
 from nexus.core.json_text import dump_json
 
 _VERSION = 1

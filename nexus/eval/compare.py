@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from nexus.core.choices import entry
 from nexus.core.errors import InputError
 from nexus.core.files import write_text
-from nexus.eval.report import OBJECTS_FILE, read_objects
+from nexus.eval.report import OBJECTS_FILE, markdown_table, read_objects
 from nexus.eval.summary import METRICS
 
 UNITS = ("image", "object", "group")
@@ -41,13 +41,10 @@ class Difference:
         metric: Its name.
         objects: Pairs in which both runs define it.
         undefined: Pairs in which one does not; left out.
-        mean_a: Mean in the first run.
-        mean_b: Mean in the second.
+        mean_a: Mean in the first run; `mean_b` in the second.
         difference: `mean_b - mean_a`.
-        low: Lower end of the confidence interval of the difference; None with fewer than 2 units.
-        high: Its upper end.
-        higher_b: Share of the pairs with a higher value in the second run.
-        higher_a: Share of those with a higher value in the first.
+        low: Lower end of its confidence interval, `high` the upper; None with fewer than 2 units.
+        higher_b: Share of the pairs with a higher value in the second run; `higher_a` in the first.
     """
 
     protocol: str
@@ -65,17 +62,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs, paired.
+    """Two runs, paired; beside what is found, the options as in `compare`.
 
     Attributes:
         differences: By protocol and metric.
-        only_a: Rows (objects under a protocol) the first run alone has.
-        only_b: Rows the second alone has.
-        confidence: Of the intervals.
-        unit: What is drawn anew: "image", "object" or "group".
-        resamples: How often.
-        seed: Of the drawing.
-        method: As `scipy.stats.bootstrap` calls it.
+        only_a: Rows (objects under a protocol) the first run alone has; `only_b` the second.
     """
 
     differences: tuple[Difference, ...]
@@ -93,20 +84,16 @@ class Comparison:
 
     def table(self, name_a: str = "A", name_b: str = "B") -> str:
         """Return a Markdown table, and what was left out under it."""
-        percent = f"{100 * self.confidence:g} %"
-        lines = [
-            f"| protocol | metric | objects | {name_a} | {name_b} | difference | {percent} "
-            f"interval | {name_b} higher | {name_a} higher |",
-            "|---|---|---|---|---|---|---|---|---|",
-        ]
+        interval = f"{100 * self.confidence:g} % interval"
+        rows = [["protocol", "metric", "objects", name_a, name_b, "difference", interval]]
+        rows[0] += [f"{name_b} higher", f"{name_a} higher"]
         for each in self.differences:
             interval = "" if each.low is None else f"{each.low:+.4f} to {each.high:+.4f}"
-            lines.append(
-                f"| {each.protocol} | {each.metric} | {each.objects} | {each.mean_a:.4f} "
-                f"| {each.mean_b:.4f} | {each.difference:+.4f} | {interval} "
-                f"| {100 * each.higher_b:.0f} % | {100 * each.higher_a:.0f} % |"
-            )
-        lines += [
+            means = f"{each.mean_a:.4f}", f"{each.mean_b:.4f}", f"{each.difference:+.4f}"
+            higher = (f"{100 * share:.0f} %" for share in (each.higher_b, each.higher_a))
+            rows.append([each.protocol, each.metric, str(each.objects), *means, interval, *higher])
+        lines = [
+            *markdown_table(rows),
             "",
             f"{self.method} bootstrap over {self.unit}s, {self.resamples} resamples, seed "
             f"{self.seed}. In one run only: {self.only_a} rows of {name_a}, {self.only_b} of "
@@ -185,15 +172,10 @@ def mean_interval(
     seed: int = 0,
     method: str = "percentile",
 ) -> tuple[float, float] | None:
-    """Return the bootstrap confidence interval of a mean; None with fewer than two units.
+    """Return the bootstrap confidence interval of a mean of (N,) values.
 
-    Args:
-        values: (N,) numbers.
-        units: (N,) what each belongs to; whole units are drawn. None draws single values.
-        confidence: In (0, 1).
-        resamples: How often.
-        seed: Of the drawing.
-        method: As `scipy.stats.bootstrap` calls it.
+    `units`, (N,), are what each value belongs to: whole units are drawn; None draws single values.
+    With fewer than two there is no interval. The other arguments are those of `compare`.
 
     Examples:
         >>> low, high = mean_interval([1.0, 2.0, 3.0, 4.0], seed=0)
@@ -239,12 +221,8 @@ def write_comparison(out: str | os.PathLike[str], found: Comparison) -> list[Pat
     Raises:
         OSError: A file cannot be written.
     """
-    folder = Path(out)
-    text = json.dumps(found.as_json(), indent=2) + "\n"
-    return [
-        write_text(folder / "compare.json", text),
-        write_text(folder / "compare.md", found.table()),
-    ]
+    texts = {"json": json.dumps(found.as_json(), indent=2) + "\n", "md": found.table()}
+    return [write_text(Path(out) / f"compare.{ending}", text) for ending, text in texts.items()]
 
 
 def _by_identity(run: Run) -> dict[tuple[str, ...], Mapping[str, Any]]:

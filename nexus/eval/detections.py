@@ -7,6 +7,7 @@ mask; pycocotools scores the masks against the annotations of the set.
 
 from __future__ import annotations
 
+import itertools
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -53,19 +54,16 @@ class Detections:
     image_ids: Mapping[str, int]
     by_image: Mapping[int, Sequence[Detection]]
 
-    def of(self, name: str) -> tuple[Detection, ...]:
-        """Return the boxes of an image, in the order of the file.
+    def of(self, name: str) -> tuple[int, tuple[Detection, ...]]:
+        """Return the id of an image, by its name or the last part of it, and its boxes in order.
 
         Raises:
             InputError: The annotations have no such image.
         """
-        return tuple(self.by_image.get(self.image_id(name), ()))
-
-    def image_id(self, name: str) -> int:
-        """Return the id of an image, by its name or by the last part of it."""
         for known in (name, Path(name).name):
             if known in self.image_ids:
-                return self.image_ids[known]
+                image_id = self.image_ids[known]
+                return image_id, tuple(self.by_image.get(image_id, ()))
         raise InputError(
             f"expected an image of {str(self.annotations)!r}, got {name!r}",
             hint="the annotations must be those of the dataset and split that are evaluated",
@@ -123,16 +121,16 @@ def detection_records(
     A box without area, which a detector may well give, has an empty mask.
     """
     size_hw = scene.embedding.original_size_hw
-    usable = [i for i, each in enumerate(detections) if _has_area(each, size_hw)]
-    answers = scene.answer([Prompt(box=detections[i].box_xyxy) for i in usable])
-    masks = dict(zip(usable, answers, strict=True))
-    nothing = encode_rle(np.zeros(size_hw, np.bool_))
+    usable = [_has_area(detection, size_hw) for detection in detections]
+    prompts = [Prompt(box=each.box_xyxy) for each in itertools.compress(detections, usable)]
+    masks = (answer.best for answer in scene.answer(prompts))
+    nothing = np.zeros(size_hw, np.bool_)
     return [
         {
             "image_id": image_id,
             "category_id": detection.category_id,
             "score": detection.score,
-            "segmentation": encode_rle(masks[i].best) if i in masks else nothing,
+            "segmentation": encode_rle(next(masks) if usable[i] else nothing),
         }
         for i, detection in enumerate(detections)
     ]
@@ -141,18 +139,11 @@ def detection_records(
 def score_detections(
     detections: Detections, image_ids: Iterable[int], records: Sequence[Mapping[str, Any]]
 ) -> dict[str, float | None]:
-    """Return COCO's twelve figures of mask AP and AR over some images, through pycocotools.
+    """Return COCO's twelve figures of mask AP and AR over some images, through `coco_scores`.
 
     Of LVIS, whose images are annotated for some categories each, COCO's rules would give wrong
-    figures; there are none then, and a warning.
-
-    Args:
-        detections: What the records were made from.
-        image_ids: The images that count, with or without records.
-        records: COCO results with masks.
-
-    Returns:
-        `ap`, `ap50`, ...; None where no object of that size is annotated.
+    figures; there are none then, and a warning. The images of `image_ids` count, with or without
+    records, which are COCO results with masks.
 
     Raises:
         InputError: A record of a category that the annotations do not have.

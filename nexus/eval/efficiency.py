@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +17,6 @@ import numpy as np
 import torch
 
 from nexus.predict.threads import available_cores
-
-_PACKAGES = ("torch", "numpy", "scipy", "pillow")
 
 
 @dataclass
@@ -112,15 +111,13 @@ def versions() -> dict[str, str]:
     """Return the versions of Python, Nexus and the packages the figures depend on."""
     from nexus.version import __version__
 
-    packages = {name: metadata.version(name) for name in _PACKAGES}
+    packages = {name: metadata.version(name) for name in ("torch", "numpy", "scipy", "pillow")}
     return {"nexus": __version__, "python": platform.python_version(), **packages}
 
 
 def _processor() -> str:
     """Return the processor's name; its architecture where the system does not tell."""
     table = Path("/proc/cpuinfo")
-    if table.is_file():
-        for line in table.read_text("utf-8", "replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    text = table.read_text("utf-8", "replace") if table.is_file() else ""
+    found = re.search(r"^model name[^:\n]*:(.*)$", text, re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine()

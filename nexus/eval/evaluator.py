@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 
@@ -16,6 +16,8 @@ from nexus.eval.settings import EvaluationSettings
 from nexus.eval.vos import SessionTracker, Tracker, video_rows
 from nexus.models.promptable import PromptableModel
 from nexus.models.tracking import TrackingModel
+
+_Found: TypeAlias = tuple[list[Row], list[dict[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,7 @@ class Evaluator:
         """
         watch = Stopwatch(self.device)
         if isinstance(item.source, LabelledVideo):
-            rows, costs = self._video(item.source, watch)
-            found: list[dict[str, Any]] = []
+            rows, found, costs = self._video(item.source, watch)
         else:
             rows, found, costs = self._image(item, item.source, watch)
         group = getattr(item.source, "group", None)
@@ -93,9 +94,7 @@ class Evaluator:
         costs["peak_accelerator_bytes"] = peak_accelerator_bytes(self.device)
         return {"rows": [{**whose, **row} for row in rows], "detections": found, "costs": costs}
 
-    def _image(
-        self, item: Item, source: LabelledImage, watch: Stopwatch
-    ) -> tuple[list[Row], list[dict[str, Any]], dict[str, Any]]:
+    def _image(self, item: Item, source: LabelledImage, watch: Stopwatch) -> _Found:
         settings, model = self.settings, cast(PromptableModel, self.model)
         image = source.load_image()
         truths = [truth for truth in source.load_truths() if not truth.ignore]
@@ -120,10 +119,10 @@ class Evaluator:
             prompts += len(found)
         return rows, found, {"prompts": prompts, "embedding_bytes": embedding.nbytes}
 
-    def _video(self, source: LabelledVideo, watch: Stopwatch) -> tuple[list[Row], dict[str, Any]]:
+    def _video(self, source: LabelledVideo, watch: Stopwatch) -> _Found:
         tracker = cast(Tracker, self.model)
         if isinstance(self.model, TrackingModel):
             tracker = SessionTracker(self.model, self.settings.input_side)
         frames = watch.timed("tracker_s", tracker(source))
         rows = video_rows(source, frames, leave_out_last=self.settings.leave_out_last)
-        return [{"protocol": "vos", **row} for row in rows], {"frames": len(source.frames)}
+        return [{"protocol": "vos", **row} for row in rows], [], {"frames": len(source.frames)}

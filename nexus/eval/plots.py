@@ -20,7 +20,6 @@ from nexus.ops.draw import overlay
 from nexus.ops.rle import decode_rle
 
 _PANEL_WH = (520, 300)
-_SHOWN = 12
 _TRUE, _PREDICTED = (0, 190, 130), (255, 120, 0)
 _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -69,12 +68,9 @@ def write_click_curve(path: Path, curve: Sequence[float], title: str) -> Path:
 
 
 def write_worst(path: Path, rows: _Rows, sources: Sources) -> Path:
-    """Draw the worst objects of each protocol as PNG, truth green and prediction orange.
+    """Draw the worst objects of rows with predictions, by protocol, as PNG; return the path.
 
-    Args:
-        path: A name that ends in .png.
-        rows: With their predictions.
-        sources: Where the pictures and the truth come from.
+    Truth is green and prediction orange; pictures and truth come from `sources`.
 
     Raises:
         OSError: It cannot be written.
@@ -94,14 +90,10 @@ def main_metric(protocol: str) -> str:
     return "j_and_f" if protocol == "vos" else "iou"
 
 
-def worst_rows(rows: _Rows, protocol: str, count: int = _SHOWN) -> list[Mapping[str, Any]]:
+def worst_rows(rows: _Rows, protocol: str, count: int = 12) -> list[Mapping[str, Any]]:
     """Return the rows of a protocol with the lowest figures, worst first."""
-    metric = main_metric(protocol)
-    shown = [
-        row
-        for row in rows
-        if row["protocol"] == protocol and row[metric] is not None and "prediction" in row
-    ]
+    metric, own = main_metric(protocol), (row for row in rows if row["protocol"] == protocol)
+    shown = [row for row in own if row[metric] is not None and "prediction" in row]
     return sorted(shown, key=lambda row: float(row[metric]))[:count]
 
 
@@ -122,10 +114,8 @@ def _tile(row: Mapping[str, Any], source: _Source | None) -> Image.Image:
     plain = overlay(part, np.zeros((0, *part.shape[:2]), np.bool_))
     shown = np.asarray(fitted(plain, Image.Resampling.BILINEAR))
     # Masks are enlarged before their outlines are drawn, lest a line be as wide as a pixel of old.
-    outlines = [np.asarray(fitted(mask[window], Image.Resampling.NEAREST)) for mask in masks]
-    return Image.fromarray(
-        overlay(shown, np.stack(outlines), colors=(_TRUE, _PREDICTED), alpha=0.0)
-    )
+    edges = [np.asarray(fitted(mask[window], Image.Resampling.NEAREST)) for mask in masks]
+    return Image.fromarray(overlay(shown, np.stack(edges), colors=(_TRUE, _PREDICTED), alpha=0.0))
 
 
 def _read(row: Mapping[str, Any], source: _Source) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -48,12 +48,10 @@ def write_report(out: Path, result: EvaluationResult, sources: Sources) -> list[
     if result.rows:
         pictures.append(write_histograms(out / "histogram.png", result.rows))
         pictures.append(write_worst(out / "worst.png", result.rows, sources))
-        figures = result.summary["results"].get("clicks")
-        if figures is not None:
-            pooled = figures["pooled"]
-            title = f"mean IoU after each click, {pooled['objects']} objects"
-            curve = pooled["iou_per_click"]
-            pictures.append(write_click_curve(out / "clicks.png", curve, title))
+    if "clicks" in result.summary["results"]:
+        pooled = result.summary["results"]["clicks"]["pooled"]
+        title = f"mean IoU after each click, {pooled['objects']} objects"
+        pictures.append(write_click_curve(out / "clicks.png", pooled["iou_per_click"], title))
     page = report_page(result.summary, [picture.name for picture in pictures])
     return [*files, write_text(out / REPORT_FILE, page), *pictures]
 
@@ -71,8 +69,7 @@ def write_objects(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     with writing(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)
-        for row in rows:
-            writer.writerow([_cell(row.get(name)) for name in columns])
+        writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
     return path
 
 
@@ -92,17 +89,16 @@ def read_objects(path: Path) -> list[dict[str, Any]]:
                 f"{', '.join(lacking)}"
             )
         rows: list[dict[str, Any]] = []
-        for line in reader:
-            row: dict[str, Any] = dict(line)
+        for row in reader:
+            rows.append(row)
             for name in (name for name in METRICS if name in row):
                 try:
-                    row[name] = float(row[name]) if row[name] != "" else None
+                    rows[-1][name] = float(row[name]) if row[name] != "" else None
                 except ValueError as error:
                     raise InputError(
                         f"expected a number for {name} in line {reader.line_num} of "
                         f"{str(path)!r}, got {row[name]!r}"
                     ) from error
-            rows.append(row)
     return rows
 
 
@@ -118,7 +114,7 @@ def report_page(summary: Mapping[str, Any], pictures: Sequence[str] = ()) -> str
         if "pooled" in figures:
             parts += _table(figures)
         elif figures:
-            parts += _markdown([[*figures], [_shown(value) for value in figures.values()]])
+            parts += markdown_table([[*figures], [_shown(value) for value in figures.values()]])
         else:
             parts.append("No average precision by COCO's rules; the masks are in detections.json.")
     costs = [
@@ -126,7 +122,7 @@ def report_page(summary: Mapping[str, Any], pictures: Sequence[str] = ()) -> str
         for name, (title, factor, unit) in _COSTS.items()
         if name in summary["efficiency"]
     ]
-    parts += ["", "## Efficiency", "", *_markdown([("measure", "value"), *costs])]
+    parts += ["", "## Efficiency", "", *markdown_table([("measure", "value"), *costs])]
     machine, used = summary["machine"], summary["versions"]
     parts += [
         "",
@@ -152,10 +148,10 @@ def _table(figures: Mapping[str, Any]) -> list[str]:
         counts = str(line["images"]), str(line["objects"])
         values = [_shown(line.get(metric)) for metric in metrics]
         rows.append([name.replace("|", "\\|"), *counts, *values])
-    return _markdown(rows)
+    return markdown_table(rows)
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return the lines of a table whose first row is its head."""
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return [lines[0], "|---" * len(rows[0]) + "|", *lines[1:]]

@@ -81,11 +81,8 @@ def evaluate(
         share_weights(model)
     described, about = describe_generator(evaluator), dict(about or {})
     asked = (f"{name} {item.image_id} {item.detections!r}" for name, item in items.items())
-    stamp = {
-        **described,
-        **{key: about.get(key) for key in ("dataset", "split")},
-        "detections": None if detections is None else _digest(asked),
-    }
+    stamp = described | {key: about.get(key) for key in ("dataset", "split")}
+    stamp["detections"] = None if detections is None else _digest(asked)
     unit = "videos" if settings.is_video else "images"
     with open_ledger(out, stamp) as ledger:
         jobs = [Job(name, item) for name, item in items.items()]
@@ -140,11 +137,7 @@ def _items(
     settings: EvaluationSettings,
     detections: Detections | None,
 ) -> dict[str, Item]:
-    """Return all items by name, with their boxes of a detector.
-
-    Raises:
-        InputError: There are none, two have one name, or videos and images are mixed up.
-    """
+    """Return all items by name, with their boxes of a detector."""
     if ("detections" in settings.protocols) != (detections is not None):
         raise InputError(
             "expected detections together with the protocol detections, got one without the other"
@@ -159,10 +152,7 @@ def _items(
                 f"got a {type(source).__name__}",
                 hint="videos take the protocol vos, images all others",
             )
-        item = Item(set_name, source)
-        if detections is not None:
-            boxes = detections.of(source.name)
-            item = Item(set_name, source, detections.image_id(source.name), boxes)
+        item = Item(set_name, source, *(detections.of(source.name) if detections else ()))
         if item.name in items:
             raise InputError(
                 f"expected images of different names in a set, got {item.name!r} twice"

@@ -12,21 +12,8 @@ import numpy as np
 from nexus.core.errors import InputError
 
 METRICS = (
-    "iou",
-    "dice",
-    "boundary_f",
-    "nsd",
-    "hd95",
-    "noc85",
-    "noc90",
-    "j",
-    "j_recall",
-    "j_decay",
-    "f",
-    "f_recall",
-    "f_decay",
-    "j_and_f",
-    "score",
+    *("iou", "dice", "boundary_f", "nsd", "hd95", "noc85", "noc90"),
+    *("j", "j_recall", "j_decay", "f", "f_recall", "f_decay", "j_and_f", "score"),
 )
 """Columns of rows that are averaged, in the order they are reported."""
 
@@ -119,9 +106,7 @@ def _figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     curves = [row["iou_per_click"] for row in rows if "iou_per_click" in row]
     if curves:
         figures["iou_per_click"] = np.mean(curves, axis=0).tolist()
-    if undefined:
-        figures["undefined"] = undefined
-    return figures
+    return figures | ({"undefined": undefined} if undefined else {})
 
 
 def _each(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, Any]:

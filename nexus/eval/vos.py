@@ -1,13 +1,13 @@
 """Semi-supervised video object segmentation: objects are given by their first mask and tracked.
 
-J is the IoU of a frame's mask and F the boundary measure, as DAVIS defines them ("A Benchmark
-Dataset and Evaluation Methodology for Video Object Segmentation", CVPR 2016). An object counts on
-the annotated frames after the one it is given on. DAVIS leaves out the last frame as well;
-YouTube-VOS, MOSE and SA-V do not.
+J and F of a frame are those of `nexus.eval.metrics.video`. An object counts on the annotated frames
+after the one it is given on. DAVIS leaves out the last frame as well; YouTube-VOS, MOSE and SA-V do
+not.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -149,17 +149,15 @@ class _Tally:
         self.object_id = object_id
         self.first = video.first_frames[object_id]
         self.given = given_masks(video, self.first)[object_id]
-        self.frames: list[int] = []
-        self.scores: list[tuple[float, float]] = []
+        self.scores: dict[int, tuple[float, float]] = {}
         self.worst: tuple[int, NDArray[np.bool_]] | None = None
 
     def take(self, index: int, mask: Mask, truth: Mask | None, ignored: Mask | None) -> None:
         """Score one frame."""
         score = frame_scores(mask, truth, ignored)
-        if not self.scores or score[0] < min(j for j, _ in self.scores):
+        if score[0] < min((j for j, _ in self.scores.values()), default=math.inf):
             self.worst = index, mask
-        self.frames.append(index)
-        self.scores.append(score)
+        self.scores[index] = score
 
     def row(self) -> dict[str, Any]:
         """Return the row of the object, with the mask of its worst frame."""
@@ -169,13 +167,13 @@ class _Tally:
             "area": int(np.count_nonzero(self.given)),
             "box": list(tight_box(self.given)),
             **dict.fromkeys(VOS_METRICS),
-            "frames": self.frames,
-            "j_per_frame": [j for j, _ in self.scores],
-            "f_per_frame": [f for _, f in self.scores],
+            "frames": [*self.scores],
+            "j_per_frame": [j for j, _ in self.scores.values()],
+            "f_per_frame": [f for _, f in self.scores.values()],
         }
         if self.worst is None:
             return row
-        scores = VideoScores.of(self.scores)
+        scores = VideoScores.of([*self.scores.values()])
         j, f, (index, mask) = scores.j_statistics, scores.f_statistics, self.worst
         figures = (j.mean, j.recall, j.decay, f.mean, f.recall, f.decay, scores.j_and_f)
         row |= zip(VOS_METRICS, figures, strict=True)

@@ -78,12 +78,7 @@ def read_rows(
     multimask_output: bool | None,
     name: str = "image {image}, prompt {index}",
 ) -> list[Row]:
-    """Read the prompts of each image, in order.
-
-    Args:
-        prompts: For each image a sequence of prompts.
-        multimask_output: Of all rows.
-        name: What messages call a row.
+    """Read a sequence of prompts for each image, in order; `name` is what messages call a row.
 
     Raises:
         InputError: A `multimask_output` that is neither True, False nor None.
@@ -105,18 +100,14 @@ def read_rows(
 def check_prompts(prompts: Any, of: str, hint: str) -> None:
     """Refuse what is no sequence of prompts, one bare prompt included.
 
-    Args:
-        prompts: What was given.
-        of: Words for the image they are of, as a message goes on after "a sequence of prompts".
-        hint: What to do with one bare prompt.
+    A message goes on with the words `of` which image after "a sequence of prompts", and the hint
+    says what to do with one bare prompt.
 
     Raises:
         PromptError: It is none.
     """
     if isinstance(prompts, Prompt | Mapping) or not isinstance(prompts, Sequence | np.ndarray):
-        raise PromptError(
-            f"expected a sequence of prompts{of}, got {type(prompts).__name__}", hint=hint
-        )
+        raise PromptError(f"expected a sequence of prompts{of}, got {type(prompts).__name__}", hint)
 
 
 def prompt_lists(prompts: Any, images: int) -> list[Sequence[Any]]:
@@ -147,19 +138,15 @@ def image_list(images: Any) -> list[Any]:
     Raises:
         InputError: Neither.
     """
+    wanted, got = "a list of images", type(images).__name__
     if isinstance(images, Tensor | np.ndarray):
-        if images.ndim != 4:
-            raise InputError(
-                "expected a batch of images, (B, 3, H, W) or (B, H, W, 3), "
-                f"got shape {tuple(images.shape)}",
-                hint="for one image pass [image]",
-            )
-    elif isinstance(images, str | bytes) or not isinstance(images, Sequence):
-        raise InputError(
-            f"expected a list of images, got {type(images).__name__}",
-            hint="for one image pass [image]",
-        )
-    return list(images)
+        if images.ndim == 4:
+            return list(images)
+        wanted = "a batch of images, (B, 3, H, W) or (B, H, W, 3)"
+        got = f"shape {tuple(images.shape)}"
+    elif isinstance(images, Sequence) and not isinstance(images, str | bytes):
+        return list(images)
+    raise InputError(f"expected {wanted}, got {got}", hint="for one image pass [image]")
 
 
 def _listed(prompts: Any) -> Sequence[Any]:

@@ -70,11 +70,7 @@ class EncodedImages:
         return self.geometries[0].input_side
 
     def of(self, images: Sequence[int]) -> EncodedImages:
-        """Return what each of P prompts is decoded on; an image they share stays one, uncopied.
-
-        Args:
-            images: Which image each prompt is for.
-        """
+        """Return what prompts on these images are decoded on; one they share is not copied."""
         first = images[0]
         chosen = [first] if len(set(images)) == 1 else list(images)
         if chosen == list(range(len(self.geometries))):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -38,14 +38,9 @@ def geometry_of(size_hw: tuple[int, int], policy: Policy) -> Geometry:
 
 
 def image_to_frame(image: NDArray[np.generic], policy: Policy) -> tuple[Tensor, Geometry]:
-    """Preprocess one image.
+    """Preprocess one (H, W, 3) RGB image; uint8, uint16, or float32 in [0, 1].
 
-    Args:
-        image: (H, W, 3) RGB; uint8, uint16, or float32 in [0, 1].
-        policy: How.
-
-    Returns:
-        A float32 (3, S, S) tensor, and how the image lies in it.
+    Returns a float32 (3, S, S) tensor, and how the image lies in it.
     """
     geometry = geometry_of((image.shape[0], image.shape[1]), policy)
     # The type changes, the range of values does not.
@@ -68,8 +63,7 @@ def image_to_frame(image: NDArray[np.generic], policy: Policy) -> tuple[Tensor, 
     return F.pad(torch.from_numpy(values).permute(2, 0, 1), padding), geometry
 
 
-@dataclass(frozen=True)
-class FramePrompts:
+class FramePrompts(NamedTuple):
     """The prompts of P objects in the model frame, alike in length and kind.
 
     Attributes:
@@ -84,12 +78,9 @@ class FramePrompts:
 
     def to(self, device: torch.device) -> FramePrompts:
         """Return them on `device`."""
-        mask = self.mask_input
-        return FramePrompts(
-            self.point_coords.to(device),
-            self.point_labels.to(device),
-            None if mask is None else mask.to(device),
-        )
+        coords, labels, mask = self
+        mask = None if mask is None else mask.to(device)
+        return FramePrompts(coords.to(device), labels.to(device), mask)
 
 
 def token_count(prompt: Prompt, policy: Policy) -> int:
@@ -105,11 +96,8 @@ def prompts_to_frame(
 ) -> FramePrompts:
     """Scale prompts of equal `token_count`, all with or all without a mask, to the model frame.
 
-    Args:
-        prompts: In original pixels.
-        geometry: The image they are for, or that of each.
-        mask_size_hw: (4 gh, 4 gw), the size a mask prompt has.
-        policy: The policy whose frame it is.
+    Prompts are in original pixels; the geometry is that of the image they are for, or one of each.
+    A mask prompt has the size (4 gh, 4 gw).
 
     Raises:
         PromptError: A mask of another size.

@@ -37,20 +37,10 @@ class Frontend:
     variant: str
     policy: Policy
 
+    @torch.no_grad()
     def __call__(self, encoder: ImageEncoder, image: ImageLike) -> ImageEmbedding:
-        """Encode one raw image."""
-        return self.encode(encoder, [image])[0]
-
-    def encode(
-        self,
-        encoder: ImageEncoder,
-        images: Sequence[ImageLike],
-        input_side: int | None = None,
-        max_pixels: int | None = DEFAULT_MAX_PIXELS,
-    ) -> list[ImageEmbedding]:
-        """Encode raw images in one batch, for good: nothing is learnt through it."""
-        with torch.no_grad():
-            return self.embed(encoder, images, input_side, max_pixels)
+        """Encode one raw image; nothing is learnt through it."""
+        return self.embed(encoder, [image])[0]
 
     def embed(
         self,
@@ -62,23 +52,17 @@ class Frontend:
         """Encode raw images in one batch; gradients of the features reach the weights."""
         policy = with_input_side(self.policy, input_side)
         weight = next(encoder.parameters())
-        frames, geometries = [], []
-        for image in images:
-            frame, geometry = image_to_frame(load_image(image, max_pixels=max_pixels), policy)
-            frames.append(frame)
-            geometries.append(geometry)
+        loaded = (load_image(image, max_pixels=max_pixels) for image in images)
+        frames, geometries = zip(*(image_to_frame(each, policy) for each in loaded), strict=True)
         maps = self.features(encoder, torch.stack(frames).to(weight.device, weight.dtype))
         fingerprint = self.fingerprint(encoder)
-        return [
-            ImageEmbedding(
-                _row(maps[0], index),
-                geometry,
-                self.variant,
-                fingerprint,
-                tuple(_row(finer, index) for finer in maps[1:]),
-            )
-            for index, geometry in enumerate(geometries)
-        ]
+        embeddings = []
+        for index, geometry in enumerate(geometries):
+            # A map is copied if need be, lest it keep its neighbours alive.
+            features, *finer = (m[0] if len(m) == 1 else m[index].clone() for m in maps)
+            signed = self.variant, fingerprint
+            embeddings.append(ImageEmbedding(features, geometry, *signed, tuple(finer)))
+        return embeddings
 
     def features(self, encoder: ImageEncoder, batch: Tensor) -> tuple[Tensor, ...]:
         """Return the features of a preprocessed batch, then finer maps where there are any."""
@@ -95,8 +79,3 @@ class Frontend:
             sampled = torch.cat([s.to(torch.bfloat16) for s in samples]).float().cpu()
         digest.update(sampled.numpy().tobytes())
         return digest.hexdigest()[:16]
-
-
-def _row(features: Tensor, index: int) -> Tensor:
-    """Take one image's map, copied if need be, lest it keep its neighbours alive."""
-    return features[0] if len(features) == 1 else features[index].clone()

@@ -101,11 +101,7 @@ SAM_POLICY = Policy()
 """SAM and MobileSAM: longest side 1024, Pillow's bilinear filter, ImageNet mean and deviation."""
 
 MEDSAM_POLICY = Policy(
-    resize="square",
-    interpolation="bicubic",
-    normalize="min_max",
-    upscale="direct",
-    box_only=True,
+    resize="square", interpolation="bicubic", normalize="min_max", upscale="direct", box_only=True
 )
 """MedSAM: square 1024, min-max to [0, 1], boxes scaled per axis, logits resized once."""
 
@@ -120,10 +116,6 @@ LITE_MEDSAM_POLICY = Policy(
 """LiteMedSAM: longest side 256 by area, min-max over the resized image, zero padding."""
 
 SAM2_POLICY = Policy(
-    resize="square",
-    resize_as="float",
-    upscale="direct",
-    padding_point="always",
-    logit_limit=32.0,
+    resize="square", resize_as="float", upscale="direct", padding_point="always", logit_limit=32.0
 )
 """SAM 2 and EdgeTAM on images: square 1024 in floating point, logits resized once."""

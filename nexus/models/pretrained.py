@@ -17,8 +17,7 @@ from typing_extensions import Self
 from nexus.core.device import resolve_device, resolve_dtype
 from nexus.core.errors import CheckpointError, InputError, UnknownModelError
 from nexus.core.weights.checkpoint import load_strict, read_checkpoint, read_metadata
-from nexus.core.weights.hub import fetch
-from nexus.core.weights.hub_folder import fetch_hub_folder
+from nexus.core.weights.hub import fetch, fetch_hub_folder
 from nexus.models.frame import with_input_side
 from nexus.models.policy import Policy
 from nexus.models.promptable import PromptableModel
@@ -198,7 +197,7 @@ def policy_of_file(path: Path, policy: Policy) -> Policy:
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise CheckpointError(
             f"expected fields of a Policy as {POLICY_KEY!r} in the header of {str(path)!r}, "
-            f"got {words[:200]!r}",
+            f"got {words[:200]!r}"
         ) from error
 
 

@@ -79,11 +79,8 @@ class PromptableModel(nn.Module):
     def _prepare_maps(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return what `score` finds as `images.maps`: all that depends on the images alone.
 
-        Args:
-            maps: (B, C, gh, gw) features, then finer maps where there are any.
-
-        Returns:
-            Tensors of B rows, or of one row for all images alike.
+        Given are (B, C, gh, gw) features, then finer maps where there are any; returned are
+        tensors of B rows, or of one row for all images alike.
         """
         return tuple(maps)
 
@@ -111,20 +108,12 @@ class PromptableModel(nn.Module):
         )
 
     def scored(
-        self,
-        embeddings: Sequence[ImageEmbedding],
-        rows: Sequence[Row],
-        at_once: int | None = None,
+        self, embeddings: Sequence[ImageEmbedding], rows: Sequence[Row], at_once: int | None = None
     ) -> Iterator[tuple[Sequence[int], Candidates]]:
         """Score the candidates of any questions, those alike together and a few at a time.
 
-        Args:
-            embeddings: The encoded images.
-            rows: What is asked about them.
-            at_once: Prompts of one decoder call; None takes as many as suit the device.
-
-        Yields:
-            The places of some rows, and their candidates; each row once.
+        One decoder call takes `at_once` prompts; None takes as many as suit the device. Yielded are
+        the places of some rows, and their candidates; each row once.
 
         Raises:
             PromptError: A prompt does not fit its image; its row is named.
@@ -259,7 +248,8 @@ class PromptableModel(nn.Module):
             )
         if not images:
             return []
-        return self.frontend.encode(self.image_encoder, images, input_side, max_pixels)
+        with torch.no_grad():
+            return self.frontend.embed(self.image_encoder, images, input_side, max_pixels)
 
     def predict(
         self,
@@ -335,14 +325,9 @@ class PromptableModel(nn.Module):
     def predict_rows(
         self, embeddings: Sequence[ImageEmbedding], rows: Sequence[Row]
     ) -> list[Masks]:
-        """Answer any questions about encoded images of this model, as `predict` does.
+        """Answer any questions about encoded images of this model, as `predict` does, in order.
 
-        Args:
-            embeddings: The encoded images; whose they are is not checked.
-            rows: What is asked about them.
-
-        Returns:
-            The answers in the order of the rows.
+        Whose the embeddings are is not checked.
 
         Raises:
             PromptError: A prompt does not fit its image; its row is named.
@@ -410,6 +395,54 @@ class PromptableModel(nn.Module):
             self._warned = True
             warnings.warn(note, NexusWarning, stacklevel=5)
         return (note,)
+
+
+def decode_alike(
+    model: PromptableModel,
+    embeddings: Sequence[ImageEmbedding],
+    prompts: Sequence[Prompt],
+    multimask_output: bool,
+) -> tuple[Tensor, Tensor]:
+    """Decode prompt i on embedding i, all in one call of the decoder, with gradients.
+
+    Logits are those of `model(images, prompts)`. That the embeddings are this model's is not
+    checked here, since it costs a look at all weights of the encoder: see
+    `PromptableModel.check_embedding`.
+
+    The P encoded images are on grids of one size and may repeat; where all are one and the same
+    object, its features are not copied. The P prompts are in original pixels, alike in number of
+    points, in having a box and in having a mask. `multimask_output`: The M candidates, or one mask.
+
+    Returns:
+        Logits (P, M, h, w) of the whole model frame and scores (P, M), float32.
+
+    Raises:
+        InputError: No prompt, another number of embeddings, grids of several sizes, or prompts
+            that are not alike.
+        PromptError: A prompt does not fit its image.
+    """
+    if not prompts or len(embeddings) != len(prompts):
+        raise InputError(
+            "expected one embedding for each of 1 or more prompts, "
+            f"got {len(embeddings)} and {len(prompts)}"
+        )
+    images = list(dict.fromkeys(embeddings))
+    rows = [
+        Row(images.index(embedding), prompt, multimask_output, f"prompt {index}")
+        for index, (embedding, prompt) in enumerate(zip(embeddings, prompts, strict=True))
+    ]
+    kinds = {kind_of(row, images[row.image], model.policy) for row in rows}
+    if len(kinds) > 1:
+        found = "; ".join(
+            f"{tokens} tokens {'with' if has_mask else 'without'} a mask on {gh} x {gw} of {side}"
+            for (_, gh, gw), side, tokens, has_mask, _ in sorted(kinds)
+        )
+        raise InputError(
+            f"expected prompts alike in tokens, mask and feature grid, got {found}",
+            hint="group them first; model(images, prompts) does so by itself",
+        )
+    ((_, candidates),) = model.scored(images, rows, at_once=len(rows))
+    return candidates.draw_all().float(), candidates.iou_scores.float()
 
 
 def _stacked(maps: list[Tensor]) -> Tensor | list[Tensor]:

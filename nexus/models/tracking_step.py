@@ -14,22 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from nexus.core.errors import PromptError
 from nexus.core.types import ImageEmbedding, Prompt
-from nexus.core.types.frame_masks import FrameMasks
+from nexus.core.types.masks import FrameMasks
 from nexus.data.images.loading import DEFAULT_MAX_PIXELS, ImageLike
 from nexus.models.frame import masks_to_original, prompts_to_frame
-from nexus.models.memory import (
-    NO_OBJECT_LOGIT,
-    FrameFeatures,
-    ObjectOutputs,
-    Past,
-    Recall,
-    recall,
-)
+from nexus.models.memory import NO_OBJECT_LOGIT, FrameFeatures, ObjectOutputs, Past, Recall, recall
 from nexus.models.policy import Policy
 from nexus.models.pretrained import PretrainedModel
 from nexus.ops.components import clean_mask
@@ -102,7 +94,8 @@ class MemoryModel(PretrainedModel):
         if not frames:
             return []
         frontend = dataclasses.replace(self.frontend, policy=self.video_policy)
-        return frontend.encode(self.image_encoder, frames, input_side, max_pixels)
+        with torch.no_grad():
+            return frontend.embed(self.image_encoder, frames, input_side, max_pixels)
 
 
 def check_prompt(prompt: Prompt, size_hw: tuple[int, int]) -> None:
@@ -181,7 +174,7 @@ def answer(
     if not given and previous is not None:
         area = (habits or model.config).fill_hole_area
         rough = torch.stack([cleaned(logits, area) for logits in previous])
-        in_frame = dataclasses.replace(in_frame, mask_input=rough.unsqueeze(1))
+        in_frame = in_frame._replace(mask_input=rough.unsqueeze(1))
     return model.decode_objects(frame, features, in_frame, habits)
 
 
@@ -231,16 +224,13 @@ def show(
     objects: Mapping[int, tuple[Tensor, float, float] | None],
 ) -> FrameMasks:
     """Return objects, given by id as rows of `ObjectOutputs` or None, in the original frame."""
-    height, width = frame.geometry.original_size_hw
     low = torch.full((len(objects), *frame.mask_size_hw), NO_OBJECT_LOGIT)
     scores = np.array([[0.0, NO_OBJECT_LOGIT]] * len(objects), np.float32).reshape(-1, 2)
     for place, row in enumerate(objects.values()):
         if row is not None:
             low[place] = cleaned(row[0].float().cpu(), model.config.fill_hole_area)
             scores[place] = row[1:]
-    masks: NDArray[np.bool_] = np.zeros((0, height, width), np.bool_)
-    if objects:
-        masks = masks_to_original(low, frame.geometry, model.policy)
+    masks = masks_to_original(low, frame.geometry, model.policy)
     iou_scores, object_scores = scores.T.copy()
     return FrameMasks(
         frame_index, time_s, tuple(objects), masks, iou_scores, object_scores, low.numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Hashable, Iterator, Sequence
 from typing import TypeVar
 
@@ -15,6 +16,12 @@ def prompts_at_once(device: torch.device) -> int:
     # Each has an L x C map of its own, 4 MB of float32 at the trained sides, and its upscaled
     # pixels are twice that. On a CPU four keep to its cache; an accelerator is busy with 64.
     return 4 if device.type == "cpu" else 64
+
+
+def memories_at_once(device: torch.device) -> int:
+    """Return how many objects' memories one call of the layers of memory attention takes."""
+    # On a CPU the maps of two are in memory at once; an accelerator takes all there are.
+    return 2 if device.type == "cpu" else sys.maxsize
 
 
 def alike(keys: Sequence[Hashable]) -> list[list[int]]:

@@ -130,12 +130,10 @@ class Attention(nn.Module):
             return self.proj(self._attend(qkv))
         # The original fills windows up with zeros before the projection; a zero projects to this.
         padding = self.qkv(x.new_zeros(C))
-        windows, (padded_h, padded_w) = partition_windows(qkv, window, padding)
+        windows = partition_windows(qkv, window, padding)
         attended = self._attend(windows.view(-1, window, window, windows.shape[-1])).flatten(1, 2)
-        if self.halves:
-            window, padded_h, padded_w = window // 2, padded_h // 2, padded_w // 2
-            H, W = H // 2, W // 2
-        return self.proj(merge_windows(attended, window, (padded_h, padded_w), (H, W)))
+        size_hw = (H // 2, W // 2) if self.halves else (H, W)
+        return self.proj(merge_windows(attended, size_hw))
 
     def _attend(self, qkv: Tensor) -> Tensor:
         """Attend within each of n maps: (n, h, w, 3 out) to (n, h, w, out), halved if asked."""

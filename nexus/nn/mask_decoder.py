@@ -121,14 +121,8 @@ class MaskDecoder(nn.Module):
         image = image.transpose(1, 2).contiguous()  # (1 or P, L, C)
         positions = image_pe[0].flatten(1).t()  # (L, C)
         tokens, image = self.transformer(tokens, image, positions.contiguous())
-        return DecodedTokens(
-            iou_scores=self.iou_prediction_head(tokens[:, n]),
-            mask_tokens=tokens[:, n + 1 : len(own)],
-            image=image,
-            grid_hw=(gh, gw),
-            extra_tokens=tokens[:, :n],
-            fine_pixels=fine_pixels,
-        )
+        scores, mask_tokens = self.iou_prediction_head(tokens[:, n]), tokens[:, n + 1 : len(own)]
+        return DecodedTokens(scores, mask_tokens, image, (gh, gw), tokens[:, :n], fine_pixels)
 
     def draw(self, decoded: DecodedTokens, wanted: slice) -> Tensor:
         """Draw the wanted ones of the 1 + M masks: (P, M, 4 gh, 4 gw) logits."""

@@ -20,11 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nexus.nn.batching import alike, in_parts
+from nexus.nn.batching import alike, in_parts, memories_at_once
 from nexus.nn.layers import affine_of
 from nexus.nn.position import axial_rotations, rotate
 
-_CPU_CHUNK = 2  # objects whose maps are in memory at once
 _BLOCK_BYTES = 16 << 20  # scores of one block of queries
 _INPUT_POSITION_SHARE = 0.1  # how much of the position code joins the features
 
@@ -87,11 +86,10 @@ class MemoryAttention(nn.Module):
         first, *later = (cast(MemoryAttentionLayer, layer) for layer in self.layers)
         x = first.look_around(x, turns)
         conditioned = []
-        chunk = _CPU_CHUNK if features.device.type == "cpu" else len(memories)
-        for part in in_parts(memories, chunk):
-            each = first.look_back(x, part, turns, key_turns)  # (chunk, L, C)
+        for part in in_parts(memories, memories_at_once(features.device)):
+            each = first.look_back(x, part, turns, key_turns)  # (n, L, C)
             for layer in later:
-                each = layer(each, part, turns, key_turns)
+                each = layer.look_back(layer.look_around(each, turns), part, turns, key_turns)
             conditioned.append(self.norm(each))
         x = conditioned[0] if len(conditioned) == 1 else torch.cat(conditioned)  # (K, L, C)
         return x.transpose(1, 2).unflatten(2, (gh, gw))
@@ -109,11 +107,6 @@ class MemoryAttentionLayer(nn.Module):
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
         self.norm3 = nn.LayerNorm(dim)
-
-    def forward(
-        self, x: Tensor, memories: Sequence[MemoryTokens], turns: Tensor, key_turns: Tensor
-    ) -> Tensor:
-        return self.look_back(self.look_around(x, turns), memories, turns, key_turns)
 
     def look_around(self, x: Tensor, turns: Tensor) -> Tensor:
         """Let pixels attend to each other."""

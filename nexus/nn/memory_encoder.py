@@ -8,6 +8,7 @@ Parameter names are those of the official checkpoints.
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ class MemoryEncoder(nn.Module):
 
     def __init__(self, dim: int = 256, out: int = 64, depth: int = 2) -> None:
         super().__init__()
-        self.mask_downsampler = MaskDownsampler(dim)
+        self.mask_downsampler = mask_downsampler(dim)
         self.pix_feat_proj = nn.Conv2d(dim, dim, kernel_size=1)
         blocks = nn.Sequential(*(ConvNeXtBlock(dim) for _ in range(depth)))
         self.fuser = nn.Sequential(OrderedDict(layers=blocks))
@@ -35,21 +36,16 @@ class MemoryEncoder(nn.Module):
         return self.out_proj(self.fuser(x))
 
 
-class MaskDownsampler(nn.Module):
-    """Bring a mask from stride 1 to stride 16 in four steps that halve it."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.encoder = nn.Sequential()
-        widths = (1, 4, 16, 64, 256)
-        for narrow, wide in zip(widths[:-1], widths[1:], strict=True):
-            self.encoder.append(nn.Conv2d(narrow, wide, kernel_size=3, stride=2, padding=1))
-            self.encoder.append(LayerNorm2d(wide))
-            self.encoder.append(nn.GELU())
-        self.encoder.append(nn.Conv2d(widths[-1], dim, kernel_size=1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.encoder(x)
+def mask_downsampler(dim: int) -> nn.Sequential:
+    """Build what brings a mask from stride 1 to stride 16 in four steps that halve it."""
+    encoder = nn.Sequential()
+    widths = (1, 4, 16, 64, 256)
+    for narrow, wide in pairwise(widths):
+        encoder.append(nn.Conv2d(narrow, wide, kernel_size=3, stride=2, padding=1))
+        encoder.append(LayerNorm2d(wide))
+        encoder.append(nn.GELU())
+    encoder.append(nn.Conv2d(widths[-1], dim, kernel_size=1))
+    return nn.Sequential(OrderedDict(encoder=encoder))
 
 
 class ConvNeXtBlock(nn.Module):

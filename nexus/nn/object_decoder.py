@@ -60,9 +60,7 @@ class ObjectMaskDecoder(MaskDecoder):
 
         The biases of the upscaling steps are the same for every prompt and join them here.
 
-        Args:
-            fine: (B, C / 8, 4 gh, 4 gw).
-            middle: (B, C / 4, 2 gh, 2 gw).
+        They are (B, C / 8, 4 gh, 4 gw) and (B, C / 4, 2 gh, 2 gw).
         """
         first, _, _, second, _ = cast(Any, self.output_upscaling)
         B, c, height, width = middle.shape

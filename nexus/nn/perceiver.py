@@ -48,7 +48,7 @@ class SpatialPerceiver(nn.Module):
         positions = sine_positions((gh, gw), C, memory.device, memory.dtype).flatten(1).t()
         overall = self.latents.expand(K, -1, -1)
         pixels = x.flatten(1, 2)
-        windows, _ = partition_windows(x, gh // self.side, x.new_zeros(C))
+        windows = partition_windows(x, gh // self.side, x.new_zeros(C))
         local = self.latents_2d.unsqueeze(1).repeat(K, 1, 1)  # (K * latents_2d, 1, C)
         for layer in self.layers:
             overall = layer(overall, pixels, positions)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
@@ -41,36 +42,22 @@ class RepViT(nn.Module):
 
     def __init__(self, config: RepViTConfig) -> None:
         super().__init__()
-        self.body = Body(config)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        return self.body(x)
-
-
-class Body(nn.Module):
-    """The stem, which is two convolutions of stride 2, and four stages."""
-
-    def __init__(self, config: RepViTConfig) -> None:
-        super().__init__()
         widths = config.widths
         conv1 = ConvNorm(3, widths[0] // 2, kernel=3, stride=2)
         conv2 = ConvNorm(widths[0] // 2, widths[0], kernel=3, stride=2)
-        self.stem = nn.Sequential(OrderedDict(conv1=conv1, act=nn.GELU(), conv2=conv2))
+        stem = nn.Sequential(OrderedDict(conv1=conv1, act=nn.GELU(), conv2=conv2))
+        self.body = nn.Sequential(OrderedDict(stem=stem))
         for stage, (width, depth) in enumerate(zip(widths, config.depths, strict=True)):
             # The step down to the resolution of the stage.
             step = Downsample(widths[stage - 1], width) if stage else nn.Identity()
             # Every other block weighs its channels, the first one does.
             blocks = nn.Sequential(*(Block(width, index % 2 == 0) for index in range(depth)))
             modules = OrderedDict[str, nn.Module](downsample=step, blocks=blocks)
-            self.add_module(f"stages_{stage}", nn.Sequential(modules))
+            self.body.add_module(f"stages_{stage}", nn.Sequential(modules))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        x = self.stem(x)
-        maps = []
-        for stage in list(self.children())[1:]:
-            x = stage(x)
-            maps.append(x)
-        return maps
+        stem, *stages = self.body
+        return list(accumulate(stages, lambda x, stage: stage(x), initial=stem(x)))[1:]
 
 
 class Downsample(nn.Module):

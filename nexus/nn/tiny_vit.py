@@ -136,7 +136,7 @@ class WindowAttention(nn.Module):
         qkv = self.qkv(self.norm(x))
         # The original fills windows up with zeros before the norm; a zero projects to this.
         padding = self.qkv(self.norm(x.new_zeros(C)))
-        windows, padded_hw = partition_windows(qkv, self.window, padding)
+        windows = partition_windows(qkv, self.window, padding)
         L = self.window * self.window
         # Each head's q, k and v lie side by side in the checkpoint.
         qkv = windows.view(-1, L, self.heads, 3, C // self.heads).permute(3, 0, 2, 1, 4)
@@ -144,7 +144,7 @@ class WindowAttention(nn.Module):
         bias = self.attention_biases[:, _offset_index(self.window, x.device)]  # (heads, L, L)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         out = out.transpose(1, 2).reshape(-1, L, C)
-        return self.proj(merge_windows(out, self.window, padded_hw, (H, W)))
+        return self.proj(merge_windows(out, (H, W)))
 
 
 def _offset_index(window: int, device: torch.device) -> Tensor:

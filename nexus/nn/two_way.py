@@ -24,9 +24,7 @@ from nexus.nn.layers import MLP, affine_of, mlp_block
 class TwoWayTransformer(nn.Module):
     """Let the tokens of P prompts and an image attend to each other."""
 
-    def __init__(
-        self, depth: int = 2, dim: int = 256, heads: int = 8, hidden: int = 2048, mlp: str = "block"
-    ) -> None:
+    def __init__(self, depth: int, dim: int, heads: int, hidden: int, mlp: str = "block") -> None:
         super().__init__()
         self.layers = nn.ModuleList(TwoWayBlock(dim, heads, hidden, mlp) for _ in range(depth))
         self.final_attn_token_to_image = Attention(dim, heads, dim // 2)

@@ -71,7 +71,12 @@ class ViT(ImageEncoder):
 
     def encode(self, x: Tensor) -> Tensor:
         x = self.patch_embed(x)  # (B, gh, gw, C)
-        x = x + _resize_positions(self.pos_embed, (x.shape[1], x.shape[2]))
+        positions: Tensor = self.pos_embed
+        if positions.shape[1:3] != x.shape[1:3]:
+            table = positions.float().permute(0, 3, 1, 2)
+            resized = F.interpolate(table, size=x.shape[1:3], mode="bicubic")
+            positions = resized.permute(0, 2, 3, 1).to(positions.dtype)
+        x = x + positions
         for block in self.blocks:
             x = block(x)
         return self.neck(x.permute(0, 3, 1, 2)).contiguous()  # (B, C, gh, gw)
@@ -112,9 +117,8 @@ class Attention(nn.Module):
             return self.proj(self._attend(qkv.view(B, H * W, 3 * C), (H, W)).view(B, H, W, C))
         # The original fills windows up with zeros before the projection; a zero projects to this.
         padding = self.qkv(x.new_zeros(C))
-        windows, padded_hw = partition_windows(qkv, window, padding)
-        attended = self._attend(windows, (window, window))
-        return self.proj(merge_windows(attended, window, padded_hw, (H, W)))
+        attended = self._attend(partition_windows(qkv, window, padding), (window, window))
+        return self.proj(merge_windows(attended, (H, W)))
 
     def _attend(self, qkv: Tensor, size_hw: tuple[int, int]) -> Tensor:
         """Attend within each of B maps: (B, L, 3C) to (B, L, C)."""
@@ -171,12 +175,3 @@ def _relative(positions: Tensor, side: int) -> Tensor:
         positions = resized.squeeze(0).t().to(positions.dtype)
     index = torch.arange(side, device=positions.device)
     return positions[index[:, None] - index[None, :] + side - 1]
-
-
-def _resize_positions(positions: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Interpolate (1, trained, trained, C) absolute positions to another grid."""
-    if positions.shape[1:3] == size_hw:
-        return positions
-    table = positions.float().permute(0, 3, 1, 2)
-    resized = F.interpolate(table, size=size_hw, mode="bicubic", align_corners=False)
-    return resized.permute(0, 2, 3, 1).to(positions.dtype)

@@ -2,7 +2,8 @@
 
 `xyxy` boxes are x0, y0, x1, y1 in pixels with exclusive right and bottom edges, so that a box of
 one pixel has width 1; `xywh` boxes are x0, y0, width, height, as in COCO files. A mask is (H, W)
-bool, or numbers of which those not 0 are foreground.
+bool, or numbers of which those not 0 are foreground. Boxes of another shape than is told, or
+that are not numbers, raise an InputError.
 """
 
 from __future__ import annotations
@@ -62,9 +63,6 @@ def mask_to_box_xyxy(mask: ArrayLike) -> NDArray[np.float32]:
 def box_xyxy_to_xywh(boxes: ArrayLike) -> NDArray[np.float32]:
     """Convert (..., 4) x0, y0, x1, y1 to x0, y0, width, height.
 
-    Raises:
-        InputError: Another shape, or values that are not numbers.
-
     Examples:
         >>> box_xyxy_to_xywh([10, 20, 14, 23]).tolist()
         [10.0, 20.0, 4.0, 3.0]
@@ -75,9 +73,6 @@ def box_xyxy_to_xywh(boxes: ArrayLike) -> NDArray[np.float32]:
 
 def box_xywh_to_xyxy(boxes: ArrayLike) -> NDArray[np.float32]:
     """Convert (..., 4) x0, y0, width, height to x0, y0, x1, y1.
-
-    Raises:
-        InputError: Another shape, or values that are not numbers.
 
     Examples:
         >>> box_xywh_to_xyxy([10, 20, 4, 3]).tolist()
@@ -91,9 +86,6 @@ def clip_boxes(boxes_xyxy: ArrayLike, size_hw: tuple[int, int]) -> NDArray[np.fl
     """Clip (..., 4) boxes to an image of a size in pixels.
 
     A box that lies outside collapses to no area on the nearest edge.
-
-    Raises:
-        InputError: Another shape, or values that are not numbers.
 
     Examples:
         >>> clip_boxes([-5, 2, 30, 9], (8, 20)).tolist()
@@ -109,9 +101,6 @@ def box_iou(boxes_xyxy: ArrayLike, other_xyxy: ArrayLike) -> NDArray[np.float32]
 
     Returns:
         (N, M) in [0, 1]; 0 where neither box has area.
-
-    Raises:
-        InputError: Another shape, or values that are not numbers.
 
     Examples:
         >>> box_iou([[0, 0, 2, 2]], [[1, 0, 3, 2], [5, 5, 6, 6]]).round(3).tolist()
@@ -131,9 +120,6 @@ def box_giou(boxes_xyxy: ArrayLike, other_xyxy: ArrayLike) -> NDArray[np.float32
 
     It is the IoU less the share of the smallest box around both that neither covers, so that it
     tells boxes that nearly touch from boxes far apart: (N, M) in [-1, 1].
-
-    Raises:
-        InputError: Another shape, or values that are not numbers.
 
     Examples:
         >>> box_giou([[0, 0, 1, 1]], [[0, 0, 1, 1], [3, 0, 4, 1]]).tolist()

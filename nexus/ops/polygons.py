@@ -177,7 +177,11 @@ def simplify_ring(ring: ArrayLike, epsilon: float) -> NDArray[np.float64]:
         first, last = pending.pop()
         if last - first < 2:
             continue
-        distance = _distance_to_line(closed[first + 1 : last], closed[first], closed[last])
+        along, away = closed[last] - closed[first], closed[first + 1 : last] - closed[first]
+        if length := float(np.hypot(*along)):
+            distance = np.abs(along[0] * away[:, 1] - along[1] * away[:, 0]) / length
+        else:
+            distance = np.hypot(away[:, 0], away[:, 1])
         worst = int(np.argmax(distance))
         if distance[worst] > epsilon:
             middle = first + 1 + worst
@@ -224,18 +228,6 @@ def _runs(
     rows, starts = np.nonzero(changes == 1)
     ends = np.nonzero(changes == -1)[1]
     return rows * row_step + starts * column_step, rows * row_step + ends * column_step
-
-
-def _distance_to_line(
-    points: NDArray[np.float64], start: NDArray[np.float64], end: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    along = end - start
-    length = float(np.hypot(*along))
-    away = points - start
-    if length == 0:
-        return np.hypot(away[:, 0], away[:, 1])
-    distance: NDArray[np.float64] = np.abs(along[0] * away[:, 1] - along[1] * away[:, 0]) / length
-    return distance
 
 
 def _drawn_iou(mask: NDArray[np.bool_], rings: Sequence[NDArray[np.float64]]) -> float:

@@ -33,10 +33,8 @@ class Job:
     title: str = ""
     stamp: Any = None
 
-    @property
-    def shown(self) -> str:
-        """What messages call it."""
-        return self.title or self.key
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "title", self.title or self.key)
 
 
 @dataclass(frozen=True)

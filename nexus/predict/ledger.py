@@ -25,31 +25,26 @@ _UNFINISHED = re.compile(r"\..+\.[0-9a-f]{12}\.part(\..+)?")
 
 
 class Ledger:
-    """Records of finished items by key, and the failures of this run; from `open_ledger`."""
+    """Records of finished items by key; from `open_ledger`.
+
+    Attributes:
+        failures: Why items failed in this run, by key, in the order of the jobs.
+    """
 
     def __init__(self, records: Journal | _Memory) -> None:
         self._records = records
-        self._failed: dict[str, NexusError] = {}
+        self.failures: dict[str, NexusError] = {}
 
     def __contains__(self, key: object) -> bool:
-        return key in self._records and key not in self._failed
+        return key in self._records and key not in self.failures
 
     def read(self, key: str) -> Mapping[str, Any]:
-        """Return the record of an item that is done.
-
-        Raises:
-            KeyError: There is none.
-            InputError: The journal was changed by another program meanwhile.
-        """
+        """Return the record of an item that is done; errors as in `Journal.read`."""
         return self._records.read(key)
 
     def left(self, jobs: Sequence[Job]) -> list[Job]:
         """Return the jobs without a record, or with one of another stamp."""
-        return [
-            job
-            for job in jobs
-            if job.key not in self or self.read(job.key).get("stamp") != job.stamp
-        ]
+        return [j for j in jobs if j.key not in self or self.read(j.key).get("stamp") != j.stamp]
 
     def fill(
         self,
@@ -68,14 +63,13 @@ class Ledger:
         Args:
             jobs: All of the run.
             work: Returns the record of a job's item: plain JSON values by name.
-            pool: Who does them; None for this process.
+            pool: None for this process.
             unit: What the items are, in the plural.
             progress: Show items done, the time that is left and failures on stderr.
 
         Raises:
             KeyboardInterrupt: Ctrl-C; with `progress` it is said how much is kept.
-            InputError: As `Pool.run`, or a record holds what JSON cannot.
-            NexusError: As `Pool.run`.
+            InputError: A record holds what JSON cannot; other errors are those of `Pool.run`.
             OSError: The journal cannot be written.
         """
         of_key = {job.key: job for job in self.left(jobs)}
@@ -91,40 +85,33 @@ class Ledger:
                     if outcome.error is None:
                         stamp = {} if job.stamp is None else {"stamp": job.stamp}
                         self._records.append(job.key, {**stamp, **outcome.result})
-                        self._failed.pop(job.key, None)
+                        self.failures.pop(job.key, None)
                         done += 1
                     else:
-                        self._failed[job.key] = outcome.error
-                        bar.say(f"error: {job.shown}: {outcome.error}")
+                        self.failures[job.key] = outcome.error
+                        bar.say(f"error: {job.title}: {outcome.error}")
                     bar.advance()
             except KeyboardInterrupt:
                 if isinstance(self._records, Journal):
-                    bar.say(
-                        f"{done} of {len(jobs)} {unit} are done and kept; the same command goes "
-                        "on with the others"
-                    )
+                    kept = f"{done} of {len(jobs)} {unit} are done and kept"
+                    bar.say(f"{kept}; the same command goes on with the others")
                 raise
         order = {job.key: place for place, job in enumerate(jobs)}
-        self._failed = dict(sorted(self._failed.items(), key=lambda each: order[each[0]]))
-
-    @property
-    def failures(self) -> dict[str, NexusError]:
-        """Why items failed in this run, by key, in the order of the jobs."""
-        return self._failed
+        self.failures = dict(sorted(self.failures.items(), key=lambda each: order[each[0]]))
 
     def failures_as_json(self) -> list[dict[str, str | None]]:
         """Return the failures as a report lists them: `image`, `message`, `hint`."""
         return [
             {"image": key, "message": error.message, "hint": error.hint}
-            for key, error in self._failed.items()
+            for key, error in self.failures.items()
         ]
 
     def warn_of_failures(self, total: int, unit: str = "images") -> None:
         """Warn once if items failed, with the first of them."""
-        if self._failed:
-            first, error = next(iter(self._failed.items()))
+        if self.failures:
+            first, error = next(iter(self.failures.items()))
             warnings.warn(
-                f"{len(self._failed)} of {total} {unit} could not be used and are listed in the "
+                f"{len(self.failures)} of {total} {unit} could not be used and are listed in the "
                 f"report; the first: {first}: {error.message}",
                 NexusWarning,
                 stacklevel=3,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -53,21 +52,16 @@ def multiscale_segment(
     for scale in scales:
         height, width = (max(1, int(side * scale)) for side in size_hw)
         factor_xy = (width / size_hw[1], height / size_hw[0])
+        resized = resize_image(array, (height, width), "bilinear")
+        if array.dtype == np.uint16:  # the type says what the values mean
+            resized = resized.round().clip(0, 65535).astype(np.uint16)
         scaled = predictor.predict(
-            _resized(array, (height, width)),
+            resized,
             _scaled(prompt, factor_xy, (height, width)),
             multimask_output=True if prompt.box is None else None,
         )
         masks.append(_resized_mask(scaled.best, size_hw))
     return vote(masks)
-
-
-def _resized(image: NDArray[Any], size_hw: tuple[int, int]) -> NDArray[Any]:
-    """Resize an image, keeping its type, which says what its values mean."""
-    resized = resize_image(image, size_hw, "bilinear")
-    if image.dtype == np.uint16:
-        return np.asarray(resized.round().clip(0, 65535), np.uint16)
-    return resized
 
 
 def _scaled(prompt: Prompt, factor_xy: tuple[float, float], size_hw: tuple[int, int]) -> Prompt:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
@@ -88,42 +87,38 @@ def clear_model_cache() -> None:
 def _model(
     model: str | PromptableModel, device: str | torch.device | None, dtype: str | torch.dtype | None
 ) -> PromptableModel:
-    if isinstance(model, str):
-        from nexus.core.device import resolve_device, resolve_dtype
-        from nexus.models.cv import load_model
+    """Return a loaded model; threads that want the same one by name wait for a single load."""
+    if not isinstance(model, str):
+        if not hasattr(model, "predict"):
+            raise InputError(
+                f"expected a model's name or a loaded model, got {type(model).__name__}",
+                hint="load a file with SAM.from_checkpoint(path, variant=...)",
+            )
+        if device is not None or dtype is not None:
+            raise InputError(
+                "expected device and dtype with a model's name only, got them with a loaded model",
+                hint="move the model itself: model.to(device)",
+            )
+        return model
+    from nexus.core.device import resolve_device, resolve_dtype
+    from nexus.models.cv import load_model
 
-        target, number = resolve_device(device), resolve_dtype(dtype)
-        key = (model, str(target), str(number))
-        return _loaded(key, lambda: load_model(model, device=target, dtype=number))
-    if not hasattr(model, "predict"):
-        raise InputError(
-            f"expected a model's name or a loaded model, got {type(model).__name__}",
-            hint="load a file with SAM.from_checkpoint(path, variant=...)",
-        )
-    if device is not None or dtype is not None:
-        raise InputError(
-            "expected device and dtype with a model's name only, got them with a loaded model",
-            hint="move the model itself: model.to(device)",
-        )
-    return model
-
-
-def _loaded(key: tuple[str, str, str], load: Callable[[], PromptableModel]) -> PromptableModel:
-    """Return the model of `key`; threads that want the same one wait for a single load."""
+    target, number = resolve_device(device), resolve_dtype(dtype)
+    key = (model, str(target), str(number))
     with _lock:
         loads = key not in _kept
         future = _kept.setdefault(key, Future())
     if loads:  # here; others wait for this thread, and those with another key do not
         try:
-            future.set_result(load())
+            future.set_result(load_model(model, device=target, dtype=number))
         except BaseException as error:
             with _lock:
                 _kept.pop(key, None)
             future.set_exception(error)
-    model = future.result()
+    loaded = future.result()
     with _lock:
         _kept[key] = future
         _kept.move_to_end(key)
         while len(_kept) > _MODELS_KEPT:
             _kept.popitem(last=False)
-    return model
+    return loaded

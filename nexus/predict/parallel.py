@@ -11,8 +11,8 @@ from typing import Any
 from nexus.data.images.loading import DEFAULT_MAX_PIXELS, ImageLike
 from nexus.models.cv import load_model
 from nexus.models.promptable import PromptableModel
-from nexus.ops.rle import decode_rle, rle_counts
 from nexus.predict.automatic.generator import SAMAutomaticMaskGenerator
+from nexus.predict.automatic.settings import segmentation_of
 from nexus.predict.jobs import Job, Outcome
 from nexus.predict.pool import Pool
 from nexus.predict.processes import share_weights
@@ -22,12 +22,22 @@ def generate_masks_parallel(
     images: Sequence[ImageLike],
     num_workers: int = 4,
     model: str | PromptableModel = "sam_vit_b",
+    **settings: Any,
+) -> list[list[dict[str, Any]]]:
+    """Return the records of each image, in order; all as in `iterate_masks_parallel`."""
+    return list(iterate_masks_parallel(images, num_workers, model, **settings))
+
+
+def iterate_masks_parallel(
+    images: Sequence[ImageLike],
+    num_workers: int = 4,
+    model: str | PromptableModel = "sam_vit_b",
     *,
     threads_per_worker: int | None = None,
     ray: str | None = None,
     max_pixels: int | None = DEFAULT_MAX_PIXELS,
     **settings: Any,
-) -> list[list[dict[str, Any]]]:
+) -> Iterator[list[dict[str, Any]]]:
     """Find the masks of several images in worker processes.
 
     The workers are started afresh, so that a script must guard its own start with
@@ -45,7 +55,7 @@ def generate_masks_parallel(
         max_pixels: Refuse larger images before decoding them; None accepts any.
         settings: Of `SAMAutomaticMaskGenerator`.
 
-    Returns:
+    Yields:
         The records of each image, in order; equal to those of `generate` under the same number of
         threads.
 
@@ -56,29 +66,14 @@ def generate_masks_parallel(
         ImageError: An image cannot be read or used; which one is said.
         MissingDependencyError: Ray is wanted and not installed.
     """
-    how: dict[str, Any] = {"threads_per_worker": threads_per_worker, "ray": ray}
-    how |= {"max_pixels": max_pixels, **settings}
-    return list(iterate_masks_parallel(images, num_workers, model, **how))
-
-
-def iterate_masks_parallel(
-    images: Sequence[ImageLike],
-    num_workers: int = 4,
-    model: str | PromptableModel = "sam_vit_b",
-    *,
-    threads_per_worker: int | None = None,
-    ray: str | None = None,
-    max_pixels: int | None = DEFAULT_MAX_PIXELS,
-    **settings: Any,
-) -> Iterator[list[dict[str, Any]]]:
-    """Yield the records of each image in turn; as `generate_masks_parallel`, which keeps them."""
     pool = Pool(num_workers, threads_per_worker, ray)
     if not images:
         return
     loaded = load_model(model, device="cpu") if isinstance(model, str) else model
-    output_mode = SAMAutomaticMaskGenerator(loaded, **settings).settings.output_mode
+    generator = SAMAutomaticMaskGenerator(loaded, **settings)
+    output_mode = generator.settings.output_mode
+    generator.settings = dataclasses.replace(generator.settings, output_mode="coco_rle")
     share_weights(loaded)
-    generator = SAMAutomaticMaskGenerator(loaded, **{**settings, "output_mode": "coco_rle"})
     pool = dataclasses.replace(pool, workers=min(num_workers, len(images)))
     jobs = [Job(f"image {index}", image) for index, image in enumerate(images)]
     outcomes = pool.run(jobs, functools.partial(generator.generate, max_pixels=max_pixels))
@@ -92,13 +87,7 @@ def iterate_masks_parallel(
             if outcome.error is not None:
                 message, hint = outcome.error.message, outcome.error.hint
                 raise type(outcome.error)(f"{job.key}: {message}", hint)
-            yield [_in_mode(record, output_mode) for record in outcome.result]
-
-
-def _in_mode(record: dict[str, Any], output_mode: str) -> dict[str, Any]:
-    rle = record["segmentation"]
-    if output_mode == "binary_mask":
-        return {**record, "segmentation": decode_rle(rle)}
-    if output_mode == "uncompressed_rle":
-        return {**record, "segmentation": {**rle, "counts": rle_counts(rle).tolist()}}
-    return record
+            yield [
+                {**record, "segmentation": segmentation_of(record["segmentation"], output_mode)}
+                for record in outcome.result
+            ]

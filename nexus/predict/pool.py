@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import pickle
 import warnings
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from nexus.core.errors import InputError, NexusWarning
-from nexus.predict.jobs import Job, Outcome, Work, do_job
+from nexus.core.packages import optional_module
+from nexus.predict.jobs import Job, Outcome, Work, do_job, do_job_elsewhere
 from nexus.predict.processes import run_in_processes
-from nexus.predict.ray_cluster import run_on_ray
 from nexus.predict.threads import available_cores, pinned
+
+_MOST_BLOCKS = 10_000
 
 
 @dataclass(frozen=True)
@@ -37,9 +43,9 @@ class Pool:
     ray: str | None = None
 
     def __post_init__(self) -> None:
-        for name, count in (("workers", self.workers), ("threads", self.threads)):
-            is_count = isinstance(count, int) and not isinstance(count, bool) and count >= 1
-            if not (is_count or (name == "threads" and count is None)):
+        threads = 1 if self.threads is None else self.threads
+        for name, count in (("workers", self.workers), ("threads", threads)):
+            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
                 raise InputError(f"expected a number of {name} of 1 or more, got {count!r}")
 
     @property
@@ -66,10 +72,11 @@ class Pool:
             InputError: The work cannot be sent to another process.
             NexusError: A worker process died, or there is not enough shared memory.
             MissingDependencyError: Ray is wanted and not installed.
+            ConnectionError: There is no Ray cluster at the address.
         """
         threads = self.threads_each
         if self.ray is not None:
-            outcomes = run_on_ray(jobs, work, self.ray, self.workers, threads or 1)
+            outcomes = _run_on_ray(jobs, work, self.ray, self.workers, threads or 1)
         elif self.workers > 1:
             outcomes = run_in_processes(jobs, work, self.workers, threads or 1)
         else:
@@ -82,3 +89,55 @@ class Pool:
                     warnings.warn(note, NexusWarning, stacklevel=3)
                 said.update(outcome.notes)
                 yield outcome
+
+
+def _run_on_ray(
+    jobs: Sequence[Job], work: Work, address: str, workers: int, threads: int
+) -> Generator[Outcome, None, None]:
+    """Do the jobs on a Ray cluster, and yield outcomes as they come.
+
+    Ray Data hands the jobs to actors, each with the work
+    (https://docs.ray.io/en/latest/data/api/doc/ray.data.Dataset.map.html), and streams what came
+    of them back to this process. With a model on a GPU each actor takes one GPU. The cluster's
+    machines must see the same files under the same paths, and have Nexus installed.
+    """
+    optional_module("ray.data", "with Ray Data", "'nexus-segmentation[ray]'")
+    import ray
+
+    started = not ray.is_initialized()
+    if started:
+        local = {"num_cpus": workers * threads, "include_dashboard": False}
+        ray.init(address=address, log_to_driver=False, **(local if address == "local" else {}))
+    try:
+        rows = [{"job": pickle.dumps(job)} for job in jobs]
+        # A block is what comes back at once, so that small ones lose little to a kill.
+        blocks = ray.data.from_items(rows, override_num_blocks=min(len(rows), _MOST_BLOCKS))
+        device = str(getattr(getattr(work, "model", None), "device", "cpu"))
+        done = blocks.map(
+            _JobActor,
+            fn_constructor_args=(work, threads, str(Path.cwd())),
+            concurrency=min(workers, len(rows)),
+            num_cpus=threads,
+            num_gpus=1 if device.startswith("cuda") else 0,
+        )
+        for row in done.iter_rows():
+            yield pickle.loads(row["outcome"])
+    finally:
+        if started:
+            ray.shutdown()
+
+
+class _JobActor:
+    """An actor: it keeps the work and does one row after the other."""
+
+    def __init__(self, work: Work, threads: int, folder: str) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        with contextlib.suppress(OSError):  # so that relative paths mean what they mean here
+            os.chdir(folder)
+        self._work = work
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Do the job of a row; jobs and outcomes are bytes, which Arrow need not take apart."""
+        return {"outcome": pickle.dumps(do_job_elsewhere(pickle.loads(row["job"]), self._work))}

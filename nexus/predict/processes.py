@@ -19,7 +19,7 @@ from nexus.predict.jobs import Job, Outcome, Work, do_job_elsewhere
 from nexus.predict.threads import pinned
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 _ALIGNMENT = 64
 _SHARED_FOLDER = Path("/dev/shm")
@@ -30,25 +30,19 @@ _TRAVEL_HINT = "define classes and functions at the top of a module, or use work
 def run_in_processes(
     jobs: Sequence[Job], work: Work, workers: int, threads: int
 ) -> Generator[Outcome, None, None]:
-    """Do jobs in worker processes, and yield outcomes as they come.
+    """Do jobs in worker processes, and yield outcomes as they come; errors as in `Pool.run`.
 
-    The workers are started afresh, so that a script must guard its own start with
-    `if __name__ == "__main__":`. They write nothing, and end with this process however it ends.
-
-    Args:
-        jobs: What to do.
-        work: Is sent to every worker once. Where it has a `model` on the CPU, the weights of that
-            are moved to shared memory, and all processes read the same.
-        workers: Processes; no more are started than there are jobs.
-        threads: Of PyTorch in each.
-
-    Raises:
-        InputError: The work or an item cannot be sent to another process.
-        NexusError: A worker process died, or there is not enough shared memory.
+    The workers, no more than there are jobs, are started afresh, so that a script must guard its
+    own start with `if __name__ == "__main__":`. They write nothing, and end with this process
+    however it ends. The work is sent to each once; where it has a `model` on the CPU, the weights
+    of that are moved to shared memory, and all processes read the same.
     """
     model: Any = getattr(work, "model", None)
-    if _is_on_cpu(model):
-        share_weights(model)
+    if "torch" in sys.modules:
+        from torch import nn
+
+        if isinstance(model, nn.Module) and {t.device.type for t in _tensors(model)} == {"cpu"}:
+            share_weights(model)
     team: dict[Any, Any] = {}
     busy: dict[Any, Job] = {}
     waiting = iter(jobs)
@@ -61,7 +55,13 @@ def run_in_processes(
             _give(here, next(waiting), busy)
         while busy:
             connection: Any = wait(list(busy))[0]
-            outcome = _take(connection, busy.pop(connection))
+            job = busy.pop(connection)
+            try:
+                outcome = connection.recv()
+            except (EOFError, OSError) as error:
+                raise _died(job) from error
+            if isinstance(outcome, BaseException):
+                raise outcome
             following = next(waiting, None)
             if following is not None:  # before the caller takes its time over the outcome
                 _give(connection, following, busy)
@@ -85,7 +85,7 @@ def share_weights(model: nn.Module) -> None:
     """
     import torch
 
-    tensors = [*model.parameters(), *model.buffers()]
+    tensors = _tensors(model)
     for tensor in tensors:
         if tensor.device.type != "cpu":
             raise InputError(
@@ -95,9 +95,16 @@ def share_weights(model: nn.Module) -> None:
     if all(tensor.untyped_storage().is_shared() for tensor in tensors):
         return
     sizes = [-(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT for tensor in tensors]
-    _check_shared_memory(sum(sizes))
+    needed = sum(sizes)
+    free = shutil.disk_usage(_SHARED_FOLDER).free if _SHARED_FOLDER.is_dir() else needed
+    if free < needed:  # it would end in a bus error while the weights are copied
+        raise NexusError(
+            f"expected {needed / 2**20:.0f} MiB of shared memory for the weights, "
+            f"got {free / 2**20:.0f} MiB",
+            hint="in a container raise it, as with docker run --shm-size=4g; or use one process",
+        )
     with torch.no_grad():
-        pool = torch.empty(sum(sizes), dtype=torch.uint8)
+        pool = torch.empty(needed, dtype=torch.uint8)
         pool.untyped_storage().share_memory_()
         start = 0
         for tensor, size in zip(tensors, sizes, strict=True):
@@ -109,29 +116,8 @@ def share_weights(model: nn.Module) -> None:
             start += size
 
 
-def _is_on_cpu(model: Any) -> bool:
-    """Return whether a model has weights, all in the memory of this machine."""
-    if "torch" not in sys.modules:
-        return False
-    from torch import nn
-
-    if not isinstance(model, nn.Module):
-        return False
-    kinds = {tensor.device.type for tensor in (*model.parameters(), *model.buffers())}
-    return kinds == {"cpu"}
-
-
-def _check_shared_memory(needed: int) -> None:
-    """Refuse what would end in a bus error while the weights are copied."""
-    if not _SHARED_FOLDER.is_dir():
-        return
-    free = shutil.disk_usage(_SHARED_FOLDER).free
-    if free < needed:
-        raise NexusError(
-            f"expected {needed / 2**20:.0f} MiB of shared memory for the weights, "
-            f"got {free / 2**20:.0f} MiB",
-            hint="in a container raise it, as with docker run --shm-size=4g; or use one process",
-        )
+def _tensors(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]
 
 
 def _start(work: Work, threads: int) -> tuple[Connection, Any]:
@@ -158,25 +144,15 @@ def _give(connection: Connection, job: Job, busy: dict[Any, Job]) -> None:
         raise _died(job) from error
     except _CANNOT_TRAVEL as error:
         raise InputError(
-            f"expected functions of {job.shown!r} that can be sent to a worker process, "
+            f"expected functions of {job.title!r} that can be sent to a worker process, "
             f"got {error}",
             _TRAVEL_HINT,
         ) from error
 
 
-def _take(connection: Connection, job: Job) -> Outcome:
-    try:
-        answer = connection.recv()
-    except (EOFError, OSError) as error:
-        raise _died(job) from error
-    if isinstance(answer, BaseException):
-        raise answer
-    return answer  # type: ignore[no-any-return]
-
-
 def _died(job: Job) -> NexusError:
     return NexusError(
-        f"expected worker processes to live until the last job, got one that died at {job.shown!r}",
+        f"expected worker processes to live until the last job, got one that died at {job.title!r}",
         hint="often memory: try fewer workers. A script that starts workers needs its calls under "
         "`if __name__ == '__main__':`. What is done is kept where there is an output folder; the "
         "same call goes on from there",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from nexus.core.errors import InputError
 from nexus.core.types import Prompt, PromptLike
 from nexus.data.images.loading import ImageLike, load_image
 from nexus.models.promptable import PromptableModel
-from nexus.ops.boxes import inclusive_box
+from nexus.ops.boxes import tight_box
 from nexus.ops.crops import CropBox, tiles
 from nexus.ops.rle import decode_rle, encode_rle_at
 from nexus.predict.automatic.generator import SAMAutomaticMaskGenerator
@@ -61,11 +62,13 @@ def generate_tiled(
     size_hw = (array.shape[0], array.shape[1])
     parts: list[_Part] = []
     for tile in tiles(size_hw, tile_side, overlap):
-        x0, y0, x1, y1 = tile
-        for record in generator.generate(array[y0:y1, x0:x1], max_pixels=None):
-            part = _part_of(record, tile)
-            if part is not None:
-                parts.append(part)
+        left, top, right, bottom = tile
+        for record in generator.generate(array[top:bottom, left:right], max_pixels=None):
+            mask = record["segmentation"]
+            mask = decode_rle(mask) if isinstance(mask, dict) else mask
+            if mask.any():
+                x0, y0, x1, y1 = tight_box(mask)
+                parts.append(_Part(record, mask[y0:y1, x0:x1].copy(), (x0 + left, y0 + top), tile))
     joined = [_joined([parts[i] for i in group]) for group in _groups(parts, merge_iou)]
     joined.sort(key=lambda part: -part.record["predicted_iou"])
     return [_record(part, size_hw, generator.settings.output_mode) for part in joined]
@@ -148,17 +151,6 @@ class _Part:
         return shown
 
 
-def _part_of(record: dict[str, Any], tile: CropBox) -> _Part | None:
-    """Return a mask found in a tile as a part of the image; None if it is empty."""
-    mask = record["segmentation"]
-    mask = decode_rle(mask) if isinstance(mask, dict) else mask
-    if not mask.any():
-        return None
-    x0, y0, x1, y1 = inclusive_box(mask)
-    corner = (x0 + tile[0], y0 + tile[1])
-    return _Part(record, mask[y0 : y1 + 1, x0 : x1 + 1].copy(), corner, tile)
-
-
 def _groups(parts: Sequence[_Part], merge_iou: float) -> list[list[int]]:
     """Return which parts are of one object: those that agree, and those that agree with these."""
     agree = DisjointSet(range(len(parts)))
@@ -185,9 +177,7 @@ def _joined(parts: list[_Part]) -> _Part:
     if len(parts) == 1:
         return parts[0]
     box, tile = _around([part.box for part in parts]), _around([part.tile for part in parts])
-    pixels = parts[0].within(box)
-    for part in parts[1:]:
-        pixels |= part.within(box)
+    pixels = functools.reduce(np.logical_or, (part.within(box) for part in parts))
     best = max(parts, key=lambda part: part.record["predicted_iou"])
     points = [
         [x + part.tile[0] - tile[0], y + part.tile[1] - tile[1]]
@@ -215,27 +205,23 @@ def _tile_for(
     prompt: Prompt, places: Sequence[CropBox], size_hw: tuple[int, int], margin: int
 ) -> CropBox:
     """Return the tile whose edges are furthest from a prompt, or a crop around a larger box."""
-    corners = [] if prompt.points is None else [*prompt.points]
-    if prompt.box is not None:
-        corners += [prompt.box[:2], prompt.box[2:]]
-    spread = np.stack(corners)
-    low = np.maximum(spread.min(0), 0)
-    high = np.minimum(spread.max(0), (size_hw[1], size_hw[0]))
-    edge = (size_hw[1], size_hw[0])
+    edge = np.array((size_hw[1], size_hw[0]), np.float32)
+    given = [part.reshape(-1, 2) for part in (prompt.points, prompt.box) if part is not None]
+    low = np.maximum(np.concatenate(given).min(0), 0)
+    high = np.minimum(np.concatenate(given).max(0), edge)
 
     def room(tile: CropBox) -> float:
         """Return the least distance to an edge of the tile that is no edge of the image."""
-        gaps = []
-        for axis in (0, 1):
-            gaps.append(np.inf if tile[axis] == 0 else low[axis] - tile[axis])
-            gaps.append(np.inf if tile[axis + 2] == edge[axis] else tile[axis + 2] - high[axis])
-        return float(min(gaps))
+        first, last = np.array(tile, np.float32).reshape(2, 2)
+        before = np.where(first == 0, np.inf, low - first)
+        behind = np.where(last == edge, np.inf, last - high)
+        return float(min(*before, *behind))
 
     best = max(places, key=room)
     if room(best) >= 0:
         return best
     x0, y0 = (max(0, int(value) - margin) for value in low)
-    x1, y1 = (min(int(np.ceil(v)) + margin, e) for v, e in zip(high, edge, strict=True))
+    x1, y1 = (min(int(np.ceil(v)) + margin, int(e)) for v, e in zip(high, edge, strict=True))
     return x0, y0, x1, y1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -13,7 +14,7 @@ from typing import Any
 from nexus.core.files import write_text
 from nexus.models.registry import MODELS
 from nexus.train.checkpoints import RunState
-from nexus.train.config import AdaptSettings, RunSettings
+from nexus.train.config import RunSettings, SetsSettings
 from nexus.train.figures import POOLED
 from nexus.train.task import Task
 from nexus.version import __version__
@@ -55,13 +56,17 @@ def card_text(settings: RunSettings, task: Task, state: RunState, facts: Mapping
     if settings.model.checkpoint is not None:
         licence += f", begun from `{Path(settings.model.checkpoint).name}`"
     machine = f"{facts['processes']} process(es) on {facts['device']}, {platform.machine()}"
+    learnt_from, split = _sources(settings.data, task)
+    lora, what = settings.adapt.lora, f"policy `{settings.adapt.policy}`"
+    if settings.adapt.policy == "lora":
+        what = f"LoRA of rank {lora.rank} in {lora.targets} of {lora.where}"
     lines = [
         f"# {variant}, fine-tuned",
         "",
         f"- base: `{variant}`{licence}",
-        f"- what learnt: {_learnt(settings.adapt)}, {facts['learning']:,} numbers",
-        f"- learnt from {_counted(settings, task)}",
-        f"- split: {_split(settings, task)}",
+        f"- what learnt: {what}, {facts['learning']:,} numbers",
+        f"- learnt from {learnt_from}",
+        f"- split: {split}",
         f"- data digest: `{task.digest}`",
         f"- {state.step} steps in {state.elapsed_s / 60:.1f} min, {machine}; `best.safetensors` "
         f"is of step {state.best_step}",
@@ -91,23 +96,12 @@ def card_text(settings: RunSettings, task: Task, state: RunState, facts: Mapping
     return "\n".join(lines) + "\n"
 
 
-def _learnt(adapt: AdaptSettings) -> str:
-    if adapt.policy != "lora":
-        return f"policy `{adapt.policy}`"
-    return f"LoRA of rank {adapt.lora.rank} in {adapt.lora.targets} of {adapt.lora.where}"
-
-
-def _counted(settings: RunSettings, task: Task) -> str:
+def _sources(data: SetsSettings | None, task: Task) -> tuple[str, str]:
+    """Say what was learnt from, and what of it was held out."""
     counts = " in ".join(f"{count} {noun}" for noun, count in task.counts.items())
-    if settings.data is None:
-        return f"{counts} that the caller brought"
-    return f"{counts} of " + ", ".join(f"`{entry.title}`" for entry in settings.data.sets)
-
-
-def _split(settings: RunSettings, task: Task) -> str:
-    data = settings.data
     if data is None:
-        return "the caller's"
+        return f"{counts} that the caller brought", "the caller's"
+    titles = ", ".join(f"`{entry.title}`" for entry in data.sets)
     rule = f"of n {task.noun} the last floor(n * {data.held_out:g}) by name are held out"
     stated = [entry for entry in data.sets if entry.held_out_split is not None]
     parts = ", ".join(f"`{entry.title}` {entry.held_out_split}" for entry in stated)
@@ -115,7 +109,7 @@ def _split(settings: RunSettings, task: Task) -> str:
         rule = f"held out: {parts}"
     elif stated:
         rule += f"; but of {parts}"
-    return f"{rule}; {task.rule}" if task.rule else rule
+    return f"{counts} of {titles}", f"{rule}; {task.rule}" if task.rule else rule
 
 
 def _table(task: Task, state: RunState) -> list[str]:
@@ -138,8 +132,6 @@ def _table(task: Task, state: RunState) -> list[str]:
 def _versions() -> dict[str, Any]:
     versions = {"nexus": __version__, "python": platform.python_version()}
     for name in _PACKAGES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return versions

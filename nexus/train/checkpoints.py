@@ -70,7 +70,7 @@ def save_state(
     state: RunState,
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
-    average: Mapping[str, Tensor] | None,
+    average: Mapping[str, Tensor],
 ) -> None:
     """Write all a run needs to go on, whole or not at all."""
     content = {
@@ -82,7 +82,7 @@ def save_state(
             **{name: buffer.detach() for name, buffer in module.named_buffers()},
         },
         "optimizer": optimizer.state_dict(),
-        "average": dict(average) if average is not None else {},
+        "average": dict(average),
         "random": torch.get_rng_state(),
     }
     with replacing(path) as temporary:
@@ -104,7 +104,18 @@ def load_state(
         raise _no_state(path, str(error).partition("\n")[0]) from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise _no_state(path, "another file")
-    _check_identity(json.loads(content["identity"]), identity, path)
+    found = json.loads(content["identity"])
+    other = [
+        f"{name} was {found.get(name)!r} and is {identity.get(name)!r}"
+        for name in sorted({*found, *identity})
+        if found.get(name) != identity.get(name)
+    ]
+    if other:
+        raise InputError(
+            f"expected the run that was begun in {str(path.parent)!r}, got another: "
+            + "; ".join(other[:4]),
+            hint="set back what was changed, or begin anew in another folder",
+        )
     own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     with torch.no_grad():
         for name, tensor in content["weights"].items():
@@ -123,12 +134,7 @@ def header_of(variant: str, policy: Policy, notes: Mapping[str, Any]) -> dict[st
     """Return the words for the header of a fine-tuned checkpoint.
 
     What its policy has otherwise than the table of models says, such as that clicks were taught,
-    travels with the weights, and `from_checkpoint` takes it up.
-
-    Args:
-        variant: What it is.
-        policy: How images enter it and masks leave it.
-        notes: What else to put down, as plain values.
+    travels with the weights, and `from_checkpoint` takes it up; so do `notes`, plain values.
     """
     training = {"nexus_variant": variant, "nexus_training": json.dumps(notes, sort_keys=True)}
     return training | policy_words(variant, policy)
@@ -143,20 +149,6 @@ def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
         else:
             flat[before + name] = json.loads(json.dumps(value))
     return flat
-
-
-def _check_identity(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
-    other = [
-        f"{name} was {found.get(name)!r} and is {wanted.get(name)!r}"
-        for name in sorted({*found, *wanted})
-        if found.get(name) != wanted.get(name)
-    ]
-    if other:
-        raise InputError(
-            f"expected the run that was begun in {str(path.parent)!r}, got another: "
-            + "; ".join(other[:4]),
-            hint="set back what was changed, or begin anew in another folder",
-        )
 
 
 def _no_state(path: Path, got: str) -> CheckpointError:

@@ -16,6 +16,7 @@ from nexus.data.clicks.game import BOXES, Kind, check_shares
 
 View = Literal["plain", "mirrored", "upside_down", "turned_90", "turned_180", "turned_270"]
 Measure = Literal["box", "one_click", "clicks"]
+Policy = Literal["decoder", "prompt_and_decoder", "lora", "all_but_encoder", "full"]
 _UNBOUNDED = float("inf")
 
 
@@ -149,9 +150,7 @@ class AdaptSettings(Checked):
         lora: Used by the policy 'lora'.
     """
 
-    policy: Literal["decoder", "prompt_and_decoder", "lora", "all_but_encoder", "full"] = (
-        "prompt_and_decoder"
-    )
+    policy: Policy = "prompt_and_decoder"
     lora: LoraSettings = LoraSettings()
 
     @property
@@ -335,7 +334,6 @@ class EvaluateSettings(MeasuringSettings):
     Attributes:
         measures: 'box' (tight box), 'one_click' (at the maximum of the distance transform),
             'clicks' (that one, then clicks on the largest error).
-        choose: As `measures`.
         clicks: How many clicks 'clicks' gives in all.
         mask_prompt: Later clicks come with the mask before them.
     """

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nexus.core.choices import did_you_mean
+from nexus.core.choices import did_you_mean, entry
 from nexus.core.errors import InputError
 from nexus.core.packages import optional_module
 from nexus.train.config import RunSettings, TrainingSettings, check_range
@@ -75,10 +75,8 @@ def recipe_file(name: str) -> Path:
         InputError: There is none of that name.
     """
     folder = Path(str(resources.files("nexus.train"))) / "recipes"
-    names = sorted(path.stem for path in folder.glob("*.yaml"))
-    if name not in names:
-        raise InputError(f"expected a recipe among {', '.join(names)}, got {name!r}")
-    return folder / f"{name}.yaml"
+    files = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return entry(files, name, "a recipe")
 
 
 def _yaml() -> Any:
@@ -105,32 +103,30 @@ def _compose(text: str, name: str) -> Any:
     return node
 
 
-def _put(root: Any, path: list[str], value: Any, override: str) -> None:
-    """Replace or add one value below a node."""
-    yaml = _yaml()
-    node = root
-    for depth, step in enumerate(path):
-        last = depth == len(path) - 1
-        if isinstance(node, yaml.SequenceNode):
-            if not step.isdecimal() or int(step) >= len(node.value):
-                raise InputError(
-                    f"--set {override}: expected a count from 0 to {len(node.value) - 1}, "
-                    f"got {step!r}"
-                )
-            if last:
-                node.value[int(step)] = value
-            node = node.value[int(step)]
-            continue
-        if not isinstance(node, yaml.MappingNode):
-            raise InputError(f"--set {override}: expected a block before {step!r}, got a value")
-        found = next((i for i, (key, _) in enumerate(node.value) if key.value == step), None)
-        key = yaml.ScalarNode("tag:yaml.org,2002:str", step, value.start_mark, value.end_mark)
-        if found is None:
-            below = value if last else yaml.MappingNode("", [], value.start_mark, value.end_mark)
-            node.value.append((key, below))
-        elif last:
-            node.value[found] = (key, value)
-        node = node.value[-1 if found is None else found][1]
+def _put(node: Any, path: list[str], value: Any, override: str) -> Any:
+    """Return a node in which one value is replaced or added."""
+    if not path:
+        return value
+    step, *below = path
+    if node.id == "sequence":
+        if not step.isdecimal() or int(step) >= len(node.value):
+            raise InputError(
+                f"--set {override}: expected a count from 0 to {len(node.value) - 1}, got {step!r}"
+            )
+        node.value[int(step)] = _put(node.value[int(step)], below, value, override)
+        return node
+    if node.id != "mapping":
+        raise InputError(f"--set {override}: expected a block before {step!r}, got a value")
+    yaml, marks = _yaml(), (value.start_mark, value.end_mark)
+    added = yaml.ScalarNode("tag:yaml.org,2002:str", step, *marks), yaml.MappingNode("", [], *marks)
+    names = [key.value for key, _ in node.value]
+    place = names.index(step) if step in names else len(names)
+    key, child = (*node.value, added)[place]
+    # What stands in the file keeps its line there; what the option gives is told by the option.
+    node.value[place : place + 1] = [
+        (key if below else added[0], _put(child, below, value, override))
+    ]
+    return node
 
 
 def _place(mark: Any) -> str:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, get_args
+from typing import get_args
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from nexus.core.choices import entry
 from nexus.core.errors import InputError
-
-Policy = Literal["decoder", "prompt_and_decoder", "lora", "all_but_encoder", "full"]
+from nexus.train.config import Policy
 
 _DECODERS = ("mask_decoder", "sam_mask_decoder")
 _PROMPT_ENCODERS = ("prompt_encoder", "sam_prompt_encoder")
@@ -41,8 +41,7 @@ def freeze(model: nn.Module, policy: Policy) -> int:
     Raises:
         InputError: An unknown policy, or one that finds nothing to train in this model.
     """
-    if policy not in get_args(Policy):
-        raise InputError(f"expected a policy among {', '.join(get_args(Policy))}, got {policy!r}")
+    entry(dict.fromkeys(get_args(Policy)), policy, "a policy")
     learning = 0
     for name, weight in model.named_parameters():
         learns = _learns(name, policy)
@@ -66,8 +65,8 @@ def training_mode(model: nn.Module) -> None:
     """
     model.train()
     for module in model.modules():
-        frozen = not any(weight.requires_grad for weight in module.parameters())
-        if isinstance(module, _BatchNorm) or (frozen and any(True for _ in module.parameters())):
+        learns = [weight.requires_grad for weight in module.parameters()]
+        if isinstance(module, _BatchNorm) or (learns and not any(learns)):
             module.eval()
 
 

@@ -24,7 +24,7 @@ STEPS, MEASURES, CURVE = "steps.csv", "measures.csv", "learning_curve.png"
 MEASURE_COLUMNS = ("step", "measure", "set", "value", "objects", "seconds")
 
 
-class Logs:
+class Logs(contextlib.ExitStack):
     """The logs of one run, in its folder.
 
     Args:
@@ -34,22 +34,16 @@ class Logs:
     """
 
     def __init__(self, folder: Path, after_step: int, parts: Sequence[str]) -> None:
+        super().__init__()
         self.folder = folder
         self._numbers = ("loss", *parts, "learning_rate", "gradient_norm")
         self._columns = ("step", *self._numbers, "drawn", "seconds")
         folder.mkdir(parents=True, exist_ok=True)
-        self._streams = contextlib.ExitStack()
         self._steps = self._open(STEPS, self._columns, after_step)
         self._measures = self._open(MEASURES, MEASURE_COLUMNS, after_step)
         self._board = _tensorboard(folder / "tensorboard", after_step)
         if self._board is not None:
-            self._streams.callback(self._board.close)
-
-    def __enter__(self) -> Logs:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._streams.close()
+            self.callback(self._board.close)
 
     def step(self, row: Mapping[str, Any]) -> None:
         """Write down one step, by the names of the columns.
@@ -57,7 +51,7 @@ class Logs:
         They are `step`, `loss` and its parts, `learning_rate`, `gradient_norm`, `drawn` (what was
         learnt from, by the first process) and `seconds`.
         """
-        _write(self._steps, self._columns, row)
+        csv.DictWriter(self._steps, self._columns).writerow(row)
         if self._board is not None:
             for name in self._numbers:
                 self._board.add_scalar(f"train/{name}", row[name], row["step"])
@@ -66,7 +60,7 @@ class Logs:
         """Write down one figure on what is held out."""
         shown = (figure.measure, figure.set_title, figure.value, figure.objects)
         row = dict(zip(MEASURE_COLUMNS, (step, *shown, round(elapsed_s, 3)), strict=True))
-        _write(self._measures, MEASURE_COLUMNS, row)
+        csv.DictWriter(self._measures, MEASURE_COLUMNS).writerow(row)
         # Of few values, and what the best checkpoint is chosen by.
         os.fsync(self._measures.fileno())
         if self._board is not None:
@@ -79,19 +73,18 @@ class Logs:
             writer = csv.DictWriter(stream, columns)
             writer.writeheader()
             writer.writerows(kept)
-        return self._streams.enter_context(path.open("a", newline=""))
+        # One write to the system for each row, so that a killed run leaves whole ones.
+        return self.enter_context(path.open("a", buffering=1, newline=""))
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Return the whole rows of a log, numbers read; a last one that was cut off is left out."""
     if not path.is_file():
         return []
-    text = path.read_text("utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    rows = list(csv.DictReader(io.StringIO(whole)))
+    whole = path.read_text("utf-8").rpartition("\n")[0]
     return [
         {name: _number(value) for name, value in row.items()}
-        for row in rows
+        for row in csv.DictReader(io.StringIO(whole))
         if None not in row.values() and row.get("step", "").isdigit()
     ]
 
@@ -131,14 +124,6 @@ def draw_curve(folder: Path) -> Path | None:
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=110)
     return path
-
-
-def _write(stream: Any, columns: Sequence[str], row: Mapping[str, Any]) -> None:
-    line = io.StringIO()
-    csv.DictWriter(line, columns).writerow(row)
-    # One write to the system, so that a killed run leaves whole rows.
-    stream.write(line.getvalue())
-    stream.flush()
 
 
 def _tensorboard(folder: Path, after_step: int) -> Any:

@@ -9,9 +9,10 @@ losses of the one that was left alone. What differs between images and videos is
 from __future__ import annotations
 
 import copy
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from nexus.core.errors import InputError, NexusError
-from nexus.core.files import claimed
-from nexus.core.interrupts import uninterrupted
+from nexus.core.files import claimed, uninterrupted
 from nexus.core.progress import Progress
 from nexus.models.cv import load_model
 from nexus.models.pretrained import PretrainedModel
@@ -34,7 +34,7 @@ from nexus.train.freezing import freeze, left_as_found, training_mode
 from nexus.train.images.task import ImageTask
 from nexus.train.logs import STEPS, Logs, draw_curve, read_rows
 from nexus.train.lora import add_lora, merge, save_adapter, weights_digest
-from nexus.train.processes import Processes, share_of
+from nexus.train.processes import Processes
 from nexus.train.schedule import Average, decayed_groups, learning_rate
 from nexus.train.sets import Given
 from nexus.train.task import Task
@@ -176,7 +176,7 @@ class _Run:
         self, command: str | None, on_step: Callable[[int, float], None] | None
     ) -> TrainingResult:
         """Measure, learn, measure, and write everything."""
-        folder, state = self.written, self.state
+        folder, state, every = self.written, self.state, self.settings.evaluate.every
         logs = None if folder is None else Logs(folder, state.step, self.task.parts)
         if folder is not None:
             self.log = read_rows(folder / STEPS)
@@ -197,7 +197,10 @@ class _Run:
                     if logs is not None:
                         logs.step(row)
                     progress.advance()
-                    self._keep(logs)
+                    if every and state.step % every == 0 and not self._is_over():
+                        self._measure(logs)
+                    if state.step % self.settings.checkpoint_every == 0:
+                        self._save()
                     if on_step is not None:
                         on_step(state.step, row["loss"])
             if state.step not in state.figures:
@@ -217,16 +220,14 @@ class _Run:
         return state
 
     def _is_over(self) -> bool:
-        recipe, state = self.settings.optimizer, self.state
-        spent = self._progress() >= 1 if recipe.minutes else state.step >= (recipe.steps or 0)
-        return state.stopped or spent
+        return self.state.stopped or self._progress() >= 1
 
     def _progress(self) -> float:
         """Return the share of the budget that is used."""
         recipe = self.settings.optimizer
         if recipe.minutes is not None:
             return self.state.elapsed_s / (60 * recipe.minutes)
-        return self.state.step / max(1, (recipe.steps or 1))
+        return self.state.step / (recipe.steps or 1)
 
     def _step(self) -> dict[str, Any]:
         """Do one step; return its row of the log."""
@@ -244,11 +245,10 @@ class _Run:
         sums = dict.fromkeys(("loss", *self.task.parts), 0.0)
         drawn = [self._learn(call, 1 / len(calls), sums) for call in calls]
         parameters = list(self.learning.values())
-        seconds = time.perf_counter() - started
-        *means, seconds = processes.average(parameters, [*sums.values(), seconds])
-        limit = float("inf") if recipe.clip is None else recipe.clip
-        norm = float(nn.utils.clip_grad_norm_(parameters, limit))
-        if not norm < float("inf"):
+        numbers = [*sums.values(), time.perf_counter() - started]
+        *means, seconds = processes.average(parameters, numbers)
+        norm = float(nn.utils.clip_grad_norm_(parameters, recipe.clip or math.inf))
+        if not norm < math.inf:
             raise NexusError(
                 f"expected finite losses, got {means[0]:g} with a gradient of norm {norm:g} at "
                 f"step {state.step + 1}, from {'; '.join(drawn)}",
@@ -288,19 +288,11 @@ class _Run:
             torch.autograd.backward(whole)
         return drawn
 
-    def _keep(self, logs: Logs | None) -> None:
-        """Measure and save, if it is time for that."""
-        state, every = self.state, self.settings.evaluate.every
-        if every and state.step % every == 0 and not self._is_over():
-            self._measure(logs)
-        if state.step % self.settings.checkpoint_every == 0:
-            self._save()
-
     def _measure(self, logs: Logs | None) -> None:
         """Measure what is held out, and keep the weights if they are the best so far."""
         state = self.state
         with self._as_measured():
-            held_out = share_of(self.task.held_out, self.processes)
+            held_out = self.processes.share_of(self.task.held_out)
             found = self.processes.gather([self.task.measure(item) for item in held_out])
             figures = figures_of([figure for of_item in found for figure in of_item])
             state.figures[state.step] = figures
@@ -323,12 +315,10 @@ class _Run:
             if self.settings.adapt.policy == "lora":
                 save_adapter(self.model, self.written / checkpoints.ADAPTER)
 
-    @contextmanager
-    def _as_measured(self) -> Iterator[None]:
-        """Let the model have its average and be in eval mode for the length of a block."""
+    def _as_measured(self) -> AbstractContextManager[None]:
+        """Let the model be in eval mode, and have its average for the length of a block."""
         self.model.eval()
-        with nullcontext() if self.average is None else self.average.in_place(self.learning):
-            yield
+        return nullcontext() if self.average is None else self.average.in_place(self.learning)
 
     def _export(self, path: Path) -> None:
         """Write a checkpoint with official names, adapters merged into the weights."""
@@ -339,26 +329,18 @@ class _Run:
 
     def _save(self) -> None:
         if self.written is not None:
-            average = None if self.average is None else self.average.weights
-            path = self.written / checkpoints.STATE
+            average = {} if self.average is None else self.average.weights
+            held = self.identity, self.state, self.model, self.optimizer, average
             with uninterrupted():
-                checkpoints.save_state(
-                    path, self.identity, self.state, self.model, self.optimizer, average
-                )
+                checkpoints.save_state(self.written / checkpoints.STATE, *held)
 
     def _finish(self, command: str | None) -> TrainingResult:
         """Write the last weights, the picture and the card."""
         state, folder = self.state, self.written
         files: list[Path] = []
+        before, best, last = (state.figures[step] for step in (0, state.best_step, state.step))
         result = TrainingResult(
-            self.folder,
-            state.step,
-            state.figures[0],
-            state.figures[state.best_step],
-            state.figures[state.step],
-            state.best_step,
-            files,
-            self.log,
+            self.folder, state.step, before, best, last, state.best_step, files, self.log
         )
         if folder is None:
             return result

@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -80,10 +80,8 @@ def add_lora(
         )
     _refuse_adapted(model)
     names = target_names(model, targets, where)
-    config = peft.LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=dropout, bias="none", target_modules=names
-    )
-    _inject(peft, model, config)
+    shape = {"r": rank, "lora_alpha": alpha, "lora_dropout": dropout, "bias": "none"}
+    _inject(peft, model, peft.LoraConfig(**shape, target_modules=names))
     return model
 
 
@@ -134,9 +132,8 @@ def save_adapter(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
     peft = _peft()
     from safetensors.torch import save_file
 
-    base = _base(model)
-    config = _config_of(base)
-    learning = [name for name, weight in base.named_parameters() if weight.requires_grad]
+    base, config = _base(model)
+    learning = (name for name, weight in base.named_parameters() if weight.requires_grad)
     others = [name for name in learning if ".lora_" not in name]
     if others:
         raise InputError(
@@ -228,8 +225,7 @@ def merge(model: nn.Module) -> PromptableModel:
         MissingDependencyError: peft is not installed.
     """
     _peft()
-    base = _base(model)
-    _config_of(base)
+    base, _ = _base(model)
     with torch.no_grad():
         for _, layer in _adapted(base):
             layer.merge(safe_merge=True)
@@ -247,17 +243,12 @@ def base_fingerprint(model: PromptableModel) -> str:
 def weights_digest(words: str, weights: Mapping[str, Tensor]) -> str:
     """Return a digest of words and of weights by name (sampled), adapters left out."""
     digest = hashlib.sha256(words.encode())
-    state = {
-        name.replace(".base_layer.", "."): tensor
-        for name, tensor in weights.items()
-        if ".lora_" not in name
-    }
-    for name in sorted(state):
-        flat = state[name].detach().flatten()
+    own = ((n.replace(".base_layer.", "."), n) for n in weights if ".lora_" not in n)
+    for name, stored in sorted(own):
+        flat = weights[stored].detach().flatten()
         # Through bfloat16, so that a model keeps its digest in another number format.
         sample = flat[:: max(1, flat.numel() // 8)].to(torch.bfloat16).float().cpu()
-        digest.update(name.encode())
-        digest.update(sample.numpy().tobytes())
+        digest.update(name.encode() + sample.numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -291,20 +282,16 @@ def _unload(model: nn.Module) -> None:
     del model.peft_config
 
 
-def _base(model: nn.Module) -> PromptableModel:
-    """Return the model inside peft's wrapper, if there is one."""
-    wrapped = getattr(model, "get_base_model", None)
-    return cast(PromptableModel, model if wrapped is None else wrapped())
-
-
-def _config_of(model: nn.Module) -> Any:
-    configs: dict[str, Any] = getattr(model, "peft_config", {})
+def _base(model: nn.Module) -> tuple[PromptableModel, Any]:
+    """Return the model, if need be out of peft's wrapper, and what its adapters are."""
+    base: Any = getattr(model, "get_base_model", lambda: model)()
+    configs = getattr(base, "peft_config", {})
     if _ADAPTER not in configs:
         raise InputError(
-            f"expected a model with adapters, got a plain {type(model).__name__}",
+            f"expected a model with adapters, got a plain {type(base).__name__}",
             hint="put them in with nexus.train.lora.add_lora(model)",
         )
-    return configs[_ADAPTER]
+    return base, configs[_ADAPTER]
 
 
 # Other fields of peft's configuration name Python modules to import, or need files of their own.
@@ -335,8 +322,7 @@ def _read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     try:
         with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-            state = {name: file.get_tensor(name) for name in names}
+            state = {n.removeprefix(_PREFIX): file.get_tensor(n) for n in file.keys()}  # noqa: SIM118
             record = json.loads((file.metadata() or {}).get("nexus", "{}"))
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"expected a whole safetensors file, got {str(path)!r}") from error
@@ -345,7 +331,7 @@ def _read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"expected a note of the base model in {str(path)!r}, got none",
             hint="save_adapter writes it; to take an adapter on trust use peft.PeftModel",
         )
-    return {name.removeprefix(_PREFIX): tensor for name, tensor in state.items()}, record
+    return state, record
 
 
 def _peft() -> Any:

@@ -222,8 +222,7 @@ def _edges(cells: int, original: int, resized: int, side: int) -> Tensor:
 
     Those in the padding lie outside, so that no pixel is in them.
     """
-    step = side / cells * original / resized
-    return torch.arange(cells + 1, dtype=torch.float64) * step
+    return torch.arange(cells + 1, dtype=torch.float64) * (side / cells * original / resized)
 
 
 def _areas(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -237,8 +236,7 @@ def _sums(x: Tensor, edges: Tensor) -> Tensor:
     total = F.pad(x.cumsum(-1), (1, 0))  # (..., n + 1)
     edges = edges.to(x.device).clamp(max=n)
     pixel = edges.long().clamp(max=n - 1)
-    at = total[..., pixel] + x[..., pixel] * (edges - pixel)
-    return at.diff(dim=-1)
+    return (total[..., pixel] + x[..., pixel] * (edges - pixel)).diff(dim=-1)
 
 
 _Each = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]

@@ -6,22 +6,24 @@ on as if it had not stopped, and any number of processes share the rows of one.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 
+@dataclass
 class Plan:
     """Which rows come when, numbered from 0 through the whole run.
 
-    Args:
+    Attributes:
         seed: Everything follows from it.
         rows: Of one call of one process.
         accumulation: Calls of a step.
     """
 
-    def __init__(self, seed: int, rows: int, accumulation: int = 1) -> None:
-        self.seed = seed
-        self.rows = rows
-        self.accumulation = accumulation
+    seed: int
+    rows: int
+    accumulation: int = 1
 
     def numbers(self, step: int, process: int = 0, processes: int = 1) -> list[range]:
         """Return the numbers of the rows that fall to one process, for each call of a step."""

@@ -81,12 +81,13 @@ class Processes:
                 p.grad = gradient.copy_(part.view_as(gradient))
         return means[: len(numbers)]
 
+    def share_of(self, items: Sequence[Any]) -> list[Any]:
+        """Return every n-th item, n being the number of processes, from the own index on."""
+        return list(items[self.index :: self.count])
+
     def gather(self, items: list[Any]) -> list[Any]:
         """Return the items of all processes, those of the first one first."""
-        if self._state is None:
-            return items
-        gathered: list[Any] = _accelerate().utils.gather_object(items)
-        return gathered
+        return items if self._state is None else _accelerate().utils.gather_object(items)
 
 
 def starts_first() -> bool:
@@ -98,11 +99,5 @@ def _has_others() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def share_of(items: Sequence[Any], processes: Processes) -> list[Any]:
-    """Return every n-th item, n being the number of processes, from the own index on."""
-    return list(items[processes.index :: processes.count])
-
-
 def _accelerate() -> Any:
-    install = '"nexus-segmentation[train]"'
-    return optional_module("accelerate", "for several processes", install)
+    return optional_module("accelerate", "for several processes", '"nexus-segmentation[train]"')

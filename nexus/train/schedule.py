@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from nexus.core.errors import CheckpointError
 from nexus.train.config import OptimizerSettings
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import Tensor, nn
-
 
 def learning_rate(settings: OptimizerSettings, step: int, progress: float) -> float:
-    """Return the learning rate of a step.
-
-    Args:
-        settings: The highest rate, the warm-up and the form of the fall.
-        step: From 0.
-        progress: Share of the run that is over, 0 to 1.
-    """
+    """Return the learning rate of a step, from 0, when a share `progress` of the run is over."""
     highest, last = settings.learning_rate, settings.final_share
     warm = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
     progress = min(max(progress, 0.0), 1.0)
@@ -60,11 +50,7 @@ class Average:
     """An exponential moving average of weights.
 
     The first steps decay faster, by (1 + n) / (10 + n) at most, so that a short run does not keep
-    the weights it began with.
-
-    Args:
-        parameters: The weights that learn, by name.
-        decay: Of the average.
+    the weights it began with. `parameters` are those that learn, by name.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:

@@ -45,10 +45,7 @@ def split_sets(
 ) -> tuple[_Items[_Labelled], _Items[_Labelled]]:
     """Return the images or videos to learn from and those held out, each set by name.
 
-    Args:
-        opened: `nexus.data.truth.open_images` or `open_videos`.
-        settings: The sets.
-        given: Take these instead.
+    `opened` is `nexus.data.truth.open_images` or `open_videos`; `given` are taken instead.
 
     Raises:
         InputError: An unknown reader, a folder of another layout, a set without images, or neither

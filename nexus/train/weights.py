@@ -29,7 +29,7 @@ def save_checkpoint(
     """
     from safetensors.torch import save_file
 
-    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    state = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     foreign = [name for name in state if ".lora_" in name or ".base_layer." in name]
     if foreign:
         raise CheckpointError(
@@ -38,6 +38,5 @@ def save_checkpoint(
         )
     target = Path(path)
     with replacing(target) as temporary:
-        contiguous = {name: tensor.contiguous() for name, tensor in state.items()}
-        save_file(contiguous, temporary, metadata=None if metadata is None else dict(metadata))
+        save_file(state, temporary, metadata=None if metadata is None else dict(metadata))
     return target

@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 import nexus.models.cv
 from nexus.cli.main import app
 from nexus.core.errors import NexusWarning
-from nexus.core.types.frame_masks import FrameMasks
+from nexus.core.types.masks import FrameMasks
 from nexus.data.images.loading import load_image, read_mask
 from nexus.data.tracks.track_rows import read_track_csv, read_track_jsonl, read_track_png
 from nexus.data.video.opening import open_video

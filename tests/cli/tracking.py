@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from nexus.core.types.frame_masks import FrameMasks
+from nexus.core.types.masks import FrameMasks
 from nexus.core.types.prompt import Prompt
 from nexus.data.video.source import VideoSource
 

@@ -67,10 +67,9 @@ def test_boxes_are_found_by_the_images_name(tmp_path: Path) -> None:
     """Boxes are XYXY, in the order of the file, and an image is found with or without folders."""
     found = read_detections(*written(tmp_path, annotations(), [second(), BOX]))
 
-    assert found.of("0.png")[1] == Detection((4.0, 6.0, 24.0, 26.0), 1, 0.9)
-    assert [each.category_id for each in found.of("val2017/0.png")] == [2, 1]
-    assert found.of("sub/1.png") == ()
-    assert found.image_id("sub/1.png") == 6
+    assert found.of("0.png")[1][1] == Detection((4.0, 6.0, 24.0, 26.0), 1, 0.9)
+    assert [each.category_id for each in found.of("val2017/0.png")[1]] == [2, 1]
+    assert found.of("sub/1.png") == (6, ())
 
 
 def test_lvis_images_are_found_by_their_address(tmp_path: Path) -> None:
@@ -79,7 +78,7 @@ def test_lvis_images_are_found_by_their_address(tmp_path: Path) -> None:
     document["images"][0] = {"id": 5, "coco_url": "http://images.org/val2017/0007.jpg"}
     found = read_detections(*written(tmp_path, document, [BOX]))
 
-    assert len(found.of("val2017/0007.jpg")) == 1
+    assert len(found.of("val2017/0007.jpg")[1]) == 1
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ forget, and no product.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -61,8 +60,8 @@ class Driver:
     def correct(self, t: int, object_id: int, prompt: Prompt, keep: bool) -> Tensor:
         """Prompt an object on a frame that has been tracked."""
         frame = self.frames[t]
-        in_frame = dataclasses.replace(
-            self._in_frame(frame, prompt), mask_input=self.logits[object_id, t][None, None]
+        in_frame = self._in_frame(frame, prompt)._replace(
+            mask_input=self.logits[object_id, t][None, None]
         )
         outputs = self.model.decode_objects(
             frame, self._condition(t, [object_id], reverse=False), in_frame

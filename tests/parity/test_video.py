@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nexus.core.types.frame_masks import FrameMasks
+from nexus.core.types.masks import FrameMasks
 from nexus.models.cv import SAM2
 from nexus.predict.video.session import VideoSession
 from tests.parity.test_sam2 import filled

@@ -138,7 +138,7 @@ def test_the_error_tree_is_the_class_tree() -> None:
 
 WALKS = {
     "life-of-a-mask.md": ("nexus/cli/segment.py", "nexus/core/types/masks.py"),
-    "life-of-a-frame.md": ("nexus/cli/track.py", "nexus/core/types/frame_masks.py"),
+    "life-of-a-frame.md": ("nexus/cli/track.py", "nexus/core/types/masks.py"),
     "life-of-a-training-step.md": ("nexus/cli/train.py", "nexus/train/checkpoints.py"),
 }
 

@@ -60,7 +60,7 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="got another file"):
         load_state(path, {}, layer, optimizer)
 
-    save_state(path, {"seed": 1, "model.name": "a"}, RunState(), layer, optimizer, None)
+    save_state(path, {"seed": 1, "model.name": "a"}, RunState(), layer, optimizer, {})
     with pytest.raises(InputError, match="seed was 1 and is 2"):
         load_state(path, {"seed": 2, "model.name": "a"}, layer, optimizer)
 

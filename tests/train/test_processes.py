@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nexus.core.errors import MissingDependencyError
-from nexus.train.processes import Processes, share_of, starts_first
+from nexus.train.processes import Processes, starts_first
 
 
 def test_alone_it_needs_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +22,7 @@ def test_alone_it_needs_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert processes.average([weight], [3.0]) == [3.0]
     assert weight.grad.tolist() == [1.0, 2.0]
-    assert share_of([1, 2, 3], processes) == processes.gather([1, 2, 3]) == [1, 2, 3]
+    assert processes.share_of([1, 2, 3]) == processes.gather([1, 2, 3]) == [1, 2, 3]
     assert processes.messages is sys.stderr
     assert Processes("cpu", silent=True).messages is not sys.stderr
 

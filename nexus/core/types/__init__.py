@@ -6,8 +6,8 @@ is (H, W) of the original image. Only a model's preprocessing policy knows the m
 
 from nexus.core.types.embedding import Geometry as Geometry
 from nexus.core.types.embedding import ImageEmbedding as ImageEmbedding
-from nexus.core.types.frame_masks import FrameMasks as FrameMasks
-from nexus.core.types.frame_masks import PromptedMasks as PromptedMasks
+from nexus.core.types.masks import FrameMasks as FrameMasks
 from nexus.core.types.masks import Masks as Masks
+from nexus.core.types.masks import PromptedMasks as PromptedMasks
 from nexus.core.types.prompt import Prompt as Prompt
 from nexus.core.types.prompt import PromptLike as PromptLike

@@ -86,15 +86,11 @@ class ImageEmbedding:
         maps = (self.features, *self.high_res_features)
         names = _tensor_names(len(maps))
         tensors = {n: t.detach().cpu().contiguous() for n, t in zip(names, maps, strict=True)}
-        header = {
-            "format": _EMBEDDING_FORMAT,
-            "model": self.model,
-            "fingerprint": self.fingerprint,
-            **dataclasses.asdict(self.geometry),
-        }
+        told = {"format": _EMBEDDING_FORMAT, "model": self.model, "fingerprint": self.fingerprint}
+        header = json.dumps(told | dataclasses.asdict(self.geometry))
         target = Path(path)
         with replacing(target) as temporary:
-            save_file(tensors, temporary, metadata={"nexus": json.dumps(header)})
+            save_file(tensors, temporary, metadata={"nexus": header})
         return target
 
     @classmethod

@@ -46,6 +46,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
         CheckpointError: Damaged, of another kind, not a dict of tensors, or a pickle with code
             in it, which is refused in every case.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     source = Path(path)
     if source.is_dir():
         raise CheckpointError(f"expected a checkpoint file, got the folder {source}")
@@ -54,8 +57,12 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     with source.open("rb") as file:
         head = file.read(512)
     _refuse_stand_ins(source, head)
-    content = _read_safetensors(source) if _is_safetensors(head) else _read_torch(source, head)
-    return _named_tensors(content, source)
+    if not _is_safetensors(head):
+        return _named_tensors(_read_torch(source, head), source)
+    try:
+        return _named_tensors(load_file(source), source)
+    except SafetensorError as error:
+        raise _unreadable(source) from error
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -75,7 +82,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
         with safe_open(source, framework="numpy") as opened:
             return dict(opened.metadata() or {})
     except SafetensorError as error:
-        raise _damaged(source) from error
+        raise _unreadable(source) from error
 
 
 def load_strict(
@@ -116,12 +123,10 @@ def load_strict(
         )
     on_meta = any(tensor.is_meta for tensor in wanted.values())
     if on_meta:
-        state = {
-            name: torch.empty_like(tensor, device="cpu" if tensor.is_meta else None).copy_(
-                state[name]
-            )
-            for name, tensor in wanted.items()
+        fresh = {
+            n: torch.empty_like(t, device="cpu" if t.is_meta else None) for n, t in wanted.items()
         }
+        state = {name: tensor.copy_(state[name]) for name, tensor in fresh.items()}
     module.load_state_dict(state, strict=True, assign=on_meta)
 
 
@@ -145,18 +150,9 @@ def _is_safetensors(head: bytes) -> bool:
     return head[8:9] == b"{" and head[:1] != b"{"
 
 
-def _read_safetensors(source: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(source)
-    except SafetensorError as error:
-        raise _damaged(source) from error
-
-
 def _read_torch(source: Path, head: bytes) -> Any:
     import torch
+    from torch.serialization import get_unsafe_globals_in_checkpoint as unsafe_globals
 
     is_zip = head.startswith(b"PK")
     if is_zip and _is_torchscript(source):
@@ -166,14 +162,17 @@ def _read_torch(source: Path, head: bytes) -> Any:
         )
     # Before version 1.6 torch.save began a file with a pickle of a number.
     if not is_zip and _LEGACY_MAGIC not in [number for _, number in _instructions(source, 1)]:
-        raise _with_code_or_damaged(source, _named_globals(source, 1))
+        raise _unreadable(source, _named_globals(source, 1))
     try:
         return torch.load(source, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
-        names = _unsafe_globals_of_zip(source) if is_zip else _named_globals(source, 4)
-        raise _with_code_or_damaged(source, names) from error
+        names: list[str] = []
+        # If its pickle is damaged as well, what it would ask for cannot be told.
+        with suppress(pickle.UnpicklingError, *_TORN):
+            names = sorted(unsafe_globals(source) if is_zip else _named_globals(source, 4))
+        raise _unreadable(source, names) from error
     except _TORN as error:
-        raise _damaged(source) from error
+        raise _unreadable(source) from error
 
 
 def _is_torchscript(source: Path) -> bool:
@@ -193,15 +192,6 @@ def _instructions(source: Path, pickles: int) -> Iterator[tuple[str, Any]]:
         for _ in range(pickles):
             for opcode, argument, _ in pickletools.genops(cast("IO[bytes]", content)):
                 yield opcode.name, argument
-
-
-def _unsafe_globals_of_zip(source: Path) -> list[str]:
-    from torch.serialization import get_unsafe_globals_in_checkpoint
-
-    # If its pickle is damaged as well, what it would ask for cannot be told.
-    with suppress(pickle.UnpicklingError, *_TORN):
-        return sorted(get_unsafe_globals_in_checkpoint(source))
-    return []
 
 
 def _named_globals(source: Path, pickles: int) -> list[str]:
@@ -245,24 +235,21 @@ def _named_tensors(content: Any, source: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def _with_code_or_damaged(source: Path, names: list[str]) -> CheckpointError:
-    if not names:
-        return _damaged(source)
-    return CheckpointError(
-        f"expected plain tensors, got a pickle that asks to run code in {source}: {_some(names)}",
-        hint="it is not run. If you trust whoever made the file, convert it once where it was "
-        "made: torch.save(model.state_dict(), 'weights.pth')",
-    )
-
-
-def _damaged(source: Path) -> CheckpointError:
-    size = source.stat().st_size
+def _unreadable(source: Path, names: Sequence[str] = ()) -> CheckpointError:
+    """Return the error of a file that asks to run what is named, or else is damaged."""
+    if names:
+        return CheckpointError(
+            "expected plain tensors, got a pickle that asks to run code in "
+            f"{source}: {_some(names)}",
+            hint="it is not run. If you trust whoever made the file, convert it once where it was "
+            "made: torch.save(model.state_dict(), 'weights.pth')",
+        )
+    kind = "one that is cut off, damaged or of another kind"
     if zipfile.is_zipfile(source):
         kind = "a zip archive that torch cannot read"
-    else:
-        kind = "one that is cut off, damaged or of another kind"
     return CheckpointError(
-        f"expected a whole torch or safetensors file, got {kind}: {source} of {size} bytes",
+        f"expected a whole torch or safetensors file, got {kind}: {source} of "
+        f"{source.stat().st_size} bytes",
         hint="fetch it again, or check that it is a file of weights",
     )
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import http.client
-import io
 import json
-import re
 import socket
 import sys
 import time
@@ -86,11 +84,18 @@ def _transfer(url: str, part: Path, size: int | None, progress: bool | None) -> 
             raise _InterruptedError(reason) from error
         raise DownloadError(f"expected {url}, got {reason}") from error
     except (OSError, http.client.HTTPException) as error:
-        if _unknown_host(error):
+        cause = getattr(error, "reason", error)
+        if isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN:
+            # There is no such host, which waiting does not change.
             raise DownloadError(f"expected {url}, got {_reason(error)}") from error
         raise _InterruptedError(_reason(error)) from error
     with response:
-        start = _start_of(response, offset, part)
+        start = offset if response.status == 206 else 0
+        served = response.headers.get("Content-Range", "")
+        if response.status == 206 and not served.startswith(f"bytes {offset}-"):
+            discard(part)
+            reason = "the server sent another part of the file than it was asked for"
+            raise _InterruptedError(reason)
         length = response.headers.get("Content-Length")
         total = start + int(length) if length and length.isdigit() else None
         if size is not None and total is not None and total != size:
@@ -100,7 +105,11 @@ def _transfer(url: str, part: Path, size: int | None, progress: bool | None) -> 
                 f"expected {size} bytes from {url}, got {total} bytes of type {kind}"
             )
         if start == 0:
-            _note(url, part, response.headers)
+            etag = response.headers.get("ETag", "")
+            # A weak ETag does not promise equal bytes, and If-Range must not carry one (RFC 9110).
+            validator = etag if etag.startswith('"') else response.headers.get("Last-Modified")
+            part.unlink(missing_ok=True)
+            _note_path(part).write_text(json.dumps({"url": url, "validator": validator}), "utf-8")
         with part.open("ab" if start else "wb") as file:
             done = _copy(response, file, (start, total, size), progress)
     if size is not None and done > size:
@@ -122,13 +131,12 @@ def _copy(
     """
     done, total, size = extent
     whole = total or size
-    shown = sys.stderr.isatty() if progress is None else progress
     with Progress(
         None if whole is None else -(-whole // _CHUNK_BYTES),
         label=Path(file.name).stem,
         unit="MiB",
         done=done // _CHUNK_BYTES,
-        stream=sys.stderr if shown else io.StringIO(),
+        shown=sys.stderr.isatty() if progress is None else progress,
     ) as bar:
         while size is None or done <= size:
             try:
@@ -141,17 +149,6 @@ def _copy(
             done += len(chunk)
             bar.advance(-(-done // _CHUNK_BYTES) - bar.done)
     return done
-
-
-def _start_of(response: http.client.HTTPResponse, offset: int, part: Path) -> int:
-    """Return where in the file the body begins: `offset` if the server goes on, else 0."""
-    if response.status != 206:
-        return 0
-    match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-    if match is None or int(match[1]) != offset:
-        discard(part)
-        raise _InterruptedError("the server sent another part of the file than it was asked for")
-    return offset
 
 
 def _resumable(url: str, part: Path) -> tuple[int, str]:
@@ -167,22 +164,8 @@ def _resumable(url: str, part: Path) -> tuple[int, str]:
     return offset, str(validator)
 
 
-def _note(url: str, part: Path, headers: http.client.HTTPMessage) -> None:
-    etag = headers.get("ETag", "")
-    # A weak ETag does not promise equal bytes, and If-Range must not carry one (RFC 9110, 13.1.5).
-    validator = etag if etag.startswith('"') else headers.get("Last-Modified")
-    part.unlink(missing_ok=True)
-    _note_path(part).write_text(json.dumps({"url": url, "validator": validator}), "utf-8")
-
-
 def _note_path(part: Path) -> Path:
     return part.with_name(part.name + ".json")
-
-
-def _unknown_host(error: BaseException) -> bool:
-    """Return whether there is no such host, which waiting does not change."""
-    cause = getattr(error, "reason", error)
-    return isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN
 
 
 def _reason(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 A file is looked for in `$NEXUS_HOME/weights` (by default `~/.cache/nexus/weights`), then in the
 Hugging Face cache, then fetched from its sources in order. What arrives is checked against the
 stated size and digest before it takes its final name, so a name never stands for half a file.
+A model in Hugging Face's layout, config.json and weights in one folder, stays in the hub's cache.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from nexus.core.errors import DownloadError, InputError, WeightsNotFoundError
+from nexus.core.errors import CheckpointError, DownloadError, InputError, WeightsNotFoundError
 from nexus.core.files import replacing
 from nexus.core.weights.download import discard, download
 from nexus.core.weights.sources import HubSource as HubSource
 from nexus.core.weights.sources import Source as Source
 from nexus.core.weights.sources import UrlSource as UrlSource
 from nexus.core.weights.sources import WheelSource as WheelSource
+
+_HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,40 @@ def fetch(weight_file: WeightFile, *, progress: bool | None = None) -> Path:
         return _fetch_from_sources(weight_file, progress) if found is None else found
 
 
+def fetch_hub_folder(repo_id: str, revision: str | None = None) -> Path:
+    """Return the cached folder of one commit of a repository, fetching what is not there yet.
+
+    Which repository and revision is told as in `HubSource`.
+
+    Raises:
+        WeightsNotFoundError: Not in the cache, and the machine is told to be offline.
+        DownloadError: The hub cannot be reached, or has no such repository or files.
+    """
+    config = _fetch_from_hub(HubSource(repo_id, "config.json", revision))
+    # The folder is named by its commit, which the weights must be of too.
+    first, second = (HubSource(repo_id, name, config.parent.name) for name in _HUB_WEIGHTS)
+    try:
+        _fetch_from_hub(first)
+    except (DownloadError, WeightsNotFoundError):
+        _fetch_from_hub(second)
+    return config.parent
+
+
+def weights_in(folder: Path) -> Path:
+    """Return the weights file of a folder in Hugging Face's layout.
+
+    Raises:
+        CheckpointError: The folder lacks config.json or weights.
+    """
+    for name in _HUB_WEIGHTS:
+        if (folder / "config.json").is_file() and (folder / name).is_file():
+            return folder / name
+    present = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
+    raise CheckpointError(
+        f"expected config.json and {' or '.join(_HUB_WEIGHTS)} in {str(folder)!r}, got {present}"
+    )
+
+
 def _fetch_from_sources(weight_file: WeightFile, progress: bool | None) -> Path:
     reasons = []
     for source in weight_file.sources:
@@ -200,17 +237,16 @@ def _fetch_from(source: Source, weight_file: WeightFile, progress: bool | None) 
 
 def _verify(weight_file: WeightFile, path: Path) -> None:
     """Check `path` unless this very file was checked before."""
+    note = _beside(weights_path(weight_file), "verified")
+    with contextlib.suppress(OSError, ValueError):
+        if note.read_text("utf-8") == _identity(weight_file, path):
+            return
     try:
-        known = json.loads(_beside(weights_path(weight_file), "verified").read_text("utf-8"))
-    except (OSError, ValueError):
-        known = None
-    if known != _identity(weight_file, path):
-        try:
-            _check(weight_file, path)
-        except DownloadError as error:
-            hint = f"delete {path} and run it again to fetch a good copy"
-            raise DownloadError(error.message, hint=hint) from error
-        _remember(weight_file, path)
+        _check(weight_file, path)
+    except DownloadError as error:
+        hint = f"delete {path} and run it again to fetch a good copy"
+        raise DownloadError(error.message, hint=hint) from error
+    _remember(weight_file, path)
 
 
 def _check(weight_file: WeightFile, path: Path) -> None:
@@ -236,17 +272,13 @@ def _remember(weight_file: WeightFile, path: Path) -> None:
         contextlib.suppress(OSError),
         replacing(_beside(weights_path(weight_file), "verified")) as note,
     ):
-        note.write_text(json.dumps(_identity(weight_file, path)), "utf-8")
+        note.write_text(_identity(weight_file, path), "utf-8")
 
 
-def _identity(weight_file: WeightFile, path: Path) -> dict[str, object]:
-    stat = path.stat()
-    return {
-        "path": str(path),
-        "size": stat.st_size,
-        "mtime_ns": stat.st_mtime_ns,
-        "digest": ":".join(weight_file.digest or ()),
-    }
+def _identity(weight_file: WeightFile, path: Path) -> str:
+    stat, digest = path.stat(), ":".join(weight_file.digest or ())
+    identity = {"path": str(path), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    return json.dumps({**identity, "digest": digest})
 
 
 def _beside(path: Path, suffix: str) -> Path:
@@ -262,3 +294,17 @@ def _in_words(source: Source) -> str:
 def _say(text: str, progress: bool | None) -> None:
     if progress or (progress is None and sys.stderr.isatty()):
         print(text, file=sys.stderr)
+
+
+def _fetch_from_hub(source: HubSource) -> Path:
+    variable = offline_variable()
+    if variable is None:
+        return source.fetch()
+    found = source.find()
+    if found is None:
+        raise WeightsNotFoundError(
+            f"expected {source} in the Hugging Face cache because {variable} is set, got none",
+            hint=f"where there is a network, run: hf download {source.repo_id}; or copy the "
+            "repository's folder here and load it with from_checkpoint(folder)",
+        )
+    return found

@@ -69,9 +69,9 @@ class Sample:
         _check_shapes(size_hw, masks, boxes, ignored)
         counts = {len(part) for part in (masks, boxes, points, object_ids) if part is not None}  # type: ignore[arg-type]
         if len(counts) > 1:
+            got = " and ".join(map(str, sorted(counts)))
             raise InputError(
-                "expected equally many masks, boxes, lists of points and ids, got "
-                f"{' and '.join(str(count) for count in sorted(counts))}"
+                f"expected equally many masks, boxes, lists of points and ids, got {got}"
             )
         ids = np.arange(counts.pop() if counts else 0) if object_ids is None else object_ids
         ids = np.asarray(ids, np.int64)
@@ -81,10 +81,7 @@ class Sample:
 
     @classmethod
     def of_truths(
-        cls,
-        image: NDArray[Any],
-        truths: Sequence[Truth],
-        ignored: NDArray[np.bool_] | None = None,
+        cls, image: NDArray[Any], truths: Sequence[Truth], ignored: NDArray[np.bool_] | None = None
     ) -> Sample:
         """Return an image with the masks, boxes and ids of its objects; those to ignore left out.
 
@@ -123,13 +120,12 @@ class Sample:
     def keep(self, indices: Sequence[int]) -> Sample:
         """Return the sample with some of its objects, in the order given."""
         chosen = np.asarray(indices, np.int64)
-        arrays = {name: getattr(self, name) for name in ("masks", "boxes_xyxy", "object_ids")}
-        lists = {name: getattr(self, name) for name in ("points_xy", "point_labels")}
-        kept: dict[str, Any] = {
-            name: None if part is None else part[chosen] for name, part in arrays.items()
-        }
-        for name, part in lists.items():
-            kept[name] = None if part is None else [part[index] for index in chosen]
+        kept: dict[str, Any] = {}
+        for name in ("masks", "boxes_xyxy", "object_ids", "points_xy", "point_labels"):
+            part = getattr(self, name)
+            if part is not None:
+                lists = isinstance(part, tuple)
+                kept[name] = [part[index] for index in chosen] if lists else part[chosen]
         return replace(self, **kept)
 
 
@@ -140,13 +136,8 @@ def warped(sample: Sample, warp: Warp, *, min_area_px: int = 1) -> Sample:
     corners. A point that leaves the image is dropped. One that was on the right side of its
     mask's edge stays on it: at the edge it goes to the nearest pixel that is, and is dropped if
     there is none within a pixel or two. An object that loses its last foreground point this way
-    gets the centre of what is left of its mask. An object of which nothing is left is dropped,
-    with its mask, box, points and id.
-
-    Args:
-        sample: What to move.
-        warp: How.
-        min_area_px: Masks with fewer pixels than this count as gone.
+    gets the centre of what is left of its mask. An object of which nothing is left, or fewer pixels
+    of its mask than `min_area_px`, is dropped, with its mask, box, points and id.
     """
     masks = sample.masks
     if masks is not None:
@@ -171,18 +162,14 @@ def warped(sample: Sample, warp: Warp, *, min_area_px: int = 1) -> Sample:
 
 
 def _moved_points(
-    sample: Sample,
-    warp: Warp,
-    masks: NDArray[np.bool_] | None,
-    present: NDArray[np.bool_],
+    sample: Sample, warp: Warp, masks: NDArray[np.bool_] | None, present: NDArray[np.bool_]
 ) -> tuple[list[NDArray[np.float64]] | None, list[NDArray[np.int64]] | None]:
     """Return the points and labels of every object, `present` or not, after a warp."""
     if sample.points_xy is None or sample.point_labels is None:
         return None, None
     points, labels = [], []
-    for index, (old, old_labels) in enumerate(
-        zip(sample.points_xy, sample.point_labels, strict=True)
-    ):
+    for index, old in enumerate(sample.points_xy):
+        old_labels = sample.point_labels[index]
         before = None if sample.masks is None else sample.masks[index]
         after = None if masks is None else masks[index]
         new, kept = _follow(old, old_labels, warp, sample.size_hw, before, after)
@@ -212,19 +199,16 @@ def _follow(
     moved = warp.points(within)
     limits = _last_edge(warp.size_hw)
     scale = math.sqrt(abs(float(np.linalg.det(warp.matrix))))
-    new, kept = [], []
-    for index, point in enumerate(moved):
-        if (point < -0.5).any() or (point > limits).any():
-            continue
-        place: NDArray[np.float64] | None = np.clip(point, 0, limits)
+    new: dict[int, NDArray[np.float64]] = {}
+    for index in np.flatnonzero(((moved >= -0.5) & (moved <= limits)).all(axis=1)).tolist():
+        place: NDArray[np.float64] | None = np.clip(moved[index], 0, limits)
         if before is not None and after is not None and place is not None:
             wanted = bool(labels[index])
             if _at(before, within[index]) == wanted and _at(after, place) != wanted:
                 place = _nearest(after, place, wanted, 1 + scale)
         if place is not None:
-            new.append(place)
-            kept.append(index)
-    return np.array(new, np.float64).reshape(-1, 2), np.array(kept, np.int64)
+            new[index] = place
+    return np.array([*new.values()], np.float64).reshape(-1, 2), np.array([*new], np.int64)
 
 
 def _nearest(
@@ -253,16 +237,14 @@ def _last_edge(size_hw: tuple[int, int]) -> NDArray[np.float64]:
 
 
 def _check_image(image: NDArray[Any]) -> None:
+    got = ""
     if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3:
-        got, wanted = f"shape {np.shape(image)}", "of shape (H, W, 3)"
+        got = f"of shape (H, W, 3), got shape {np.shape(image)}"
     elif image.dtype not in (np.uint8, np.uint16) and not np.issubdtype(image.dtype, np.floating):
-        got, wanted = str(image.dtype), "of uint8, uint16 or float"
-    else:
-        return
-    raise ImageError(
-        f"expected an image {wanted}, got {got}",
-        hint="nexus.data.images.load_image gives one",
-    )
+        got = f"of uint8, uint16 or float, got {image.dtype}"
+    if got:
+        hint = "nexus.data.images.load_image gives one"
+        raise ImageError(f"expected an image {got}", hint=hint)
 
 
 def _read_points(

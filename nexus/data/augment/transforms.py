@@ -68,8 +68,7 @@ class Draft:
             click = random_click(sample.masks[index], rng)
             point = np.array([click.x, click.y])
         elif sample.boxes_xyxy is not None:
-            box = sample.boxes_xyxy[index]
-            point = (box[:2] + box[2:]) / 2 - 0.5
+            point = sample.boxes_xyxy[index].reshape(2, 2).mean(0) - 0.5
         elif sample.points_xy is not None and len(sample.points_xy[index]):
             point = sample.points_xy[index][0]
         else:
@@ -79,7 +78,11 @@ class Draft:
 
 
 class Transform:
-    """One entry of a list of transforms: geometric, of colours, or `AugmentPrompts`."""
+    """One entry of a list of transforms: geometric, of colours, or `AugmentPrompts`.
+
+    Raises:
+        InputError: A number out of its range, two in the wrong order, or another direction.
+    """
 
 
 class GeometricTransform(Transform, ABC):
@@ -106,9 +109,6 @@ class RandomFlip(GeometricTransform):
         prob: How often, in [0, 1].
         direction: `horizontal` swaps left and right, `vertical` top and bottom; `both` does each
             of them this often, whatever the other does.
-
-    Raises:
-        InputError: A number out of range, or another direction.
     """
 
     prob: float = 0.5
@@ -134,10 +134,7 @@ class RandomRotate(GeometricTransform):
     """Turns the image around its centre; its size stays, so that corners leave.
 
     Attributes:
-        degrees: The furthest it turns either way; every angle is as likely.
-
-    Raises:
-        InputError: A number out of range.
+        degrees: The furthest it turns either way, in [0, 180]; every angle is as likely.
     """
 
     degrees: float = 15.0
@@ -156,10 +153,7 @@ class RandomScale(GeometricTransform):
     """Makes everything larger or smaller around the centre; the size of the image stays.
 
     Attributes:
-        scale_range: Least and greatest factor; above 1 things grow and the rim is lost.
-
-    Raises:
-        InputError: Factors that are not above 0, or in the wrong order.
+        scale_range: Least and greatest factor, above 0; above 1 things grow, the rim is lost.
     """
 
     scale_range: tuple[float, float] = (0.8, 1.2)
@@ -178,11 +172,8 @@ class RandomCrop(GeometricTransform):
     """Cuts out a window of the image's shape, pixel by pixel exactly; the image becomes smaller.
 
     Attributes:
-        share_range: Least and greatest width of the window, as a share of the image's.
+        share_range: Least and greatest width of the window, as a share of the image's, in (0, 1].
         on_object: Place the window so that some pixel of a randomly chosen object is in it.
-
-    Raises:
-        InputError: Shares that are not in (0, 1], or in the wrong order.
     """
 
     share_range: tuple[float, float] = (0.7, 1.0)
@@ -212,11 +203,9 @@ class ColorJitter(RecolourTransform):
     """Changes brightness and contrast.
 
     Attributes:
-        brightness: Values are multiplied by a factor of at most this much above or below 1.
+        brightness: Values are multiplied by a factor of at most this much above or below 1; in
+            [0, 1].
         contrast: The distance of values from the image's mean brightness is, likewise.
-
-    Raises:
-        InputError: A number out of [0, 1].
     """
 
     brightness: float = 0.2
@@ -235,8 +224,7 @@ class ColorJitter(RecolourTransform):
         if image.dtype in (np.uint8, np.uint16):
             most = 255 if image.dtype == np.uint8 else 65535
             table = np.clip(np.arange(most + 1) * gain + offset, 0, most).round()
-            recoloured: NDArray[np.generic] = table.astype(image.dtype)[image]
-            return recoloured
+            return np.asarray(table.astype(image.dtype)[image])
         return np.clip(image.astype(np.float64) * gain + offset, 0, 1).astype(image.dtype)
 
 
@@ -270,28 +258,21 @@ class Compose:
                 )
         if min_area_px < 1:
             raise InputError(f"expected min_area_px of at least 1, got {min_area_px}")
-        moves = [isinstance(transform, GeometricTransform) for transform in transforms]
-        follows = [isinstance(transform, AugmentPrompts) for transform in transforms]
         self.transforms = tuple(transforms)
         self.min_area_px = min_area_px
-        self._moves, self._follows = any(moves), any(follows)
-        if self._follows and any(moves[follows.index(True) :]):
-            late = transforms[moves.index(True, follows.index(True))]
-            raise InputError(
-                "expected AugmentPrompts after everything that moves pixels, "
-                f"got {type(late).__name__} after it",
-                hint="make AugmentPrompts() the last of the list",
-            )
+        self._moves = self._follows = False
+        for transform in transforms:
+            if self._follows and isinstance(transform, GeometricTransform):
+                raise InputError(
+                    "expected AugmentPrompts after everything that moves pixels, "
+                    f"got {type(transform).__name__} after it",
+                    hint="make AugmentPrompts() the last of the list",
+                )
+            self._moves |= isinstance(transform, GeometricTransform)
+            self._follows |= isinstance(transform, AugmentPrompts)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """Augment a sample.
-
-        Args:
-            sample: Not changed.
-            rng: The source of chance; equal states give equal results.
-
-        Returns:
-            A sample whose `matrix` leads from the given image to the new one.
+        """Return a new sample, whose `matrix` leads from the given image to the new one.
 
         Raises:
             InputError: The sample has boxes or points, which would stay behind.
@@ -302,16 +283,16 @@ class Compose:
                 "expected AugmentPrompts for a sample with boxes or points, got a list without it",
                 hint="end the list with AugmentPrompts(), or leave boxes and points out",
             )
-        draft = Draft(sample, Warp.identity(sample.size_hw))
+        warp = Warp.identity(sample.size_hw)
         for transform in self.transforms:
             if isinstance(transform, GeometricTransform):
-                draft = Draft(draft.sample, draft.warp.then(transform.draw(draft, rng)))
+                warp = warp.then(transform.draw(Draft(sample, warp), rng))
             elif isinstance(transform, RecolourTransform):
-                image = transform.recolour(draft.sample.image, rng)
-                draft = Draft(dataclasses.replace(draft.sample, image=image), draft.warp)
+                image = transform.recolour(sample.image, rng)
+                sample = dataclasses.replace(sample, image=image)
         if not self._moves and not self._follows:
-            return draft.sample
-        return warped(draft.sample, draft.warp, min_area_px=self.min_area_px)
+            return sample
+        return warped(sample, warp, min_area_px=self.min_area_px)
 
 
 def apply(

@@ -228,11 +228,9 @@ class Game:
         return [target.prompt for target in self.playing]
 
     def take(self, answers: Iterable[Answer]) -> None:
-        """Correct every target by its answer; those with nothing to correct leave.
+        """Correct every target in play by its answer; those with nothing to correct leave.
 
-        Args:
-            answers: One for each target in play. Nobody looks at those of the last round, so
-                that what an iterator would do for them is spared.
+        Nobody looks at the answers of the last round, which spares what an iterator would do.
         """
         self.rounds -= 1
         pairs = zip(self.playing, answers, strict=True) if self.rounds > 0 else ()

@@ -62,13 +62,8 @@ def error_click(
 
     The middle is the pixel furthest from what is right, from pixels that count for nothing and
     from the image's edge; of several the first, row by row. Where too much and too little are
-    equally thick, the click is on the background.
-
-    Args:
-        mask: The object, bool (H, W).
-        predicted: What was predicted, bool (H, W).
-        ignored: Pixels that count for nothing, bool (H, W).
-        clicked: Clicks already given; their pixels are not clicked again.
+    equally thick, the click is on the background. The object, the prediction and the pixels that
+    are ignored are bool (H, W); the pixels of `clicked`, given already, are not clicked again.
 
     Returns:
         A click with label 1 on what is missing, or with label 0 on what is too much; None where

@@ -1,1 +1,1 @@
-"""Dataset files other tools open: one module per format, all listed in `table`."""
+"""Dataset files other tools open, all listed in `writers`."""

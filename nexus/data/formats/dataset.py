@@ -48,13 +48,9 @@ class InputFile:
     file_name: str
     name: str
 
-
-class InputImage(InputFile):
-    """An image file and what it is called."""
-
     @property
     def picture_name(self) -> str:
-        """What its copy beside the masks is called: its own name with its own ending."""
+        """What a copy of it beside masks is called: its own name with its own ending."""
         return self.name + self.path.suffix.lower()
 
 
@@ -68,7 +64,7 @@ class DatasetImage:
         masks: Records as the module describes them, each with `category_id` (from 1).
     """
 
-    source: InputImage
+    source: InputFile
     size_hw: tuple[int, int]
     masks: Sequence[Mapping[str, Any]]
 
@@ -92,7 +88,7 @@ def find_images(
     sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     leave_out: str | os.PathLike[str] | None = None,
-) -> list[InputImage]:
+) -> list[InputFile]:
     """Return the images of a folder and the folders in it, or of several files and folders.
 
     Args:
@@ -105,8 +101,7 @@ def find_images(
         InputError: A folder without images.
     """
     hint = "PNG, JPEG, TIFF, BMP, GIF, WebP, PPM, JPEG 2000 and AVIF files are images"
-    found = find_inputs(sources, leave_out, images_below, "an image", hint, ImageNotFoundError)
-    return [InputImage(*each) for each in found]
+    return find_inputs(sources, leave_out, images_below, "an image", hint, ImageNotFoundError)
 
 
 def find_inputs(
@@ -116,8 +111,11 @@ def find_inputs(
     what: str,
     hint: str,
     missing: type[InputError],
-) -> list[tuple[Path, str, str]]:
-    """Return what `below` gives of folders, and files, with their names of `names_of_files`.
+) -> list[InputFile]:
+    """Return what `below` gives of folders, and files, each with two names of its own.
+
+    They are its path below the one folder given, or else below the nearest that holds them all; and
+    its name without an ending, made different where two are alike.
 
     Raises:
         InputError: A folder without `what`; `hint` says what counts as that. Or no source, or, as
@@ -141,33 +139,20 @@ def find_inputs(
         paths.update(dict.fromkeys(found))
     if not paths:
         raise InputError(f"expected at least one {noun} or folder of {noun}s, got none")
-    names = names_of_files([*paths], given[0] if alone and [*paths] != given else None)
-    return [(path, *each) for path, each in zip(paths, names, strict=True)]
+    if alone and [*paths] != given:
+        files = [path.relative_to(given[0]) for path in paths]
+    else:
+        whole = [path.absolute() for path in paths]
+        root = os.path.commonpath([path.parent for path in whole])
+        files = [path.relative_to(root) for path in whole]
+    longer = ["-".join(file.with_suffix("").parts) for file in files]
+    own = own_names([file.stem for file in files], longer)
+    return [InputFile(*each) for each in zip(paths, map(Path.as_posix, files), own, strict=True)]
 
 
 def is_picture(path: Path) -> bool:
     """Say whether a file is taken from a folder as an image, by its name."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-
-
-def names_of_files(paths: Sequence[Path], root: Path | None) -> list[tuple[str, str]]:
-    """Return two names of each file, both its own.
-
-    Args:
-        paths: Files, or folders that are taken as one thing.
-        root: A folder they are all below; None is the nearest.
-
-    Returns:
-        The path below the root with forward slashes; and, for what is written about the file, its
-        name without an ending, made different where two are alike.
-    """
-    if root is None:
-        root = Path(os.path.commonpath([path.absolute().parent for path in paths]))
-        paths = [path.absolute() for path in paths]
-    files = [path.relative_to(root) for path in paths]
-    longer = ["-".join(file.with_suffix("").parts) for file in files]
-    own = own_names([file.stem for file in files], longer)
-    return [(file.as_posix(), name) for file, name in zip(files, own, strict=True)]
 
 
 def mask_record(record: Mapping[str, Any], size_hw: tuple[int, int]) -> dict[str, Any]:
@@ -190,18 +175,14 @@ def mask_record(record: Mapping[str, Any], size_hw: tuple[int, int]) -> dict[str
         "segmentation": encode_rle(mask),
         "area": int(np.count_nonzero(mask)),
         "bbox": _numbers(record["bbox"], "bbox"),
-        "predicted_iou": _numbers([record["predicted_iou"]], "predicted_iou")[0],
-        "stability_score": _numbers([record["stability_score"]], "stability_score")[0],
+        **{key: _numbers([record[key]], key)[0] for key in _NEEDED[2:]},
     }
     for key in _BOXES:
         if record.get(key) is not None:
             rows = np.asarray(record[key], np.float64)
             plain[key] = _numbers(rows, key) if rows.ndim < 2 else [_numbers(r, key) for r in rows]
     plain["box_xyxy"] = [int(edge) for edge in mask_to_box_xyxy(mask)]
-    for key in ("category", "category_id"):
-        if key in record:
-            plain[key] = record[key]
-    return plain
+    return plain | {key: record[key] for key in ("category", "category_id") if key in record}
 
 
 def need_keys(record: Mapping[str, Any], keys: Sequence[str], what: str, hint: str) -> None:

@@ -6,50 +6,63 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 from nexus.core.choices import entry
 from nexus.core.errors import InputError
 from nexus.core.files import STATE_FOLDER, replacing, write_text
+from nexus.data.formats import coco, per_dataset, per_image
 from nexus.data.formats.dataset import Dataset
 
 
 @dataclass(frozen=True)
 class Format:
-    """One format; `write(dataset, folder)` of the module of its name yields every file written.
+    """One format.
 
     Attributes:
+        write: Writes a dataset into a folder, and yields every file written.
         shown: What a person opens: names in the folder, each of a file or folder.
         summary: What reads it.
         pictures: Folder below the dataset's where its readers look for the images themselves,
             "." for the same one; None if they are found by name wherever they are.
     """
 
+    write: Callable[[Dataset, Path], Iterator[Path]]
     shown: tuple[str, ...]
     summary: str
     pictures: str | None = None
 
 
+_VOC = ("Annotations", "SegmentationClass", "SegmentationObject")
 FORMATS = {
     "records": Format(
-        ("annotations.json",), "one JSON list of masks with their scores, for programs"
+        per_dataset.write_records,
+        ("annotations.json",),
+        "one JSON list of masks with their scores, for programs",
     ),
-    "coco": Format(("instances.json",), "COCO instances with RLE, for pycocotools"),
-    "yolo": Format(("data.yaml",), "polygons for YOLO segmentation training", "images"),
-    "sa1b": Format((".",), "one JSON file beside each image, as SA-1B has them", "."),
+    "coco": Format(coco.write, ("instances.json",), "COCO instances with RLE, for pycocotools"),
+    "yolo": Format(
+        per_image.write_yolo, ("data.yaml",), "polygons for YOLO segmentation training", "images"
+    ),
+    "sa1b": Format(
+        per_image.write_sa1b, (".",), "one JSON file beside each image, as SA-1B has them", "."
+    ),
     "voc": Format(
-        ("Annotations", "SegmentationClass", "SegmentationObject"),
-        "Pascal VOC boxes in XML and palette PNG masks",
-        "JPEGImages",
+        per_image.write_voc, _VOC, "Pascal VOC boxes in XML and palette PNG masks", "JPEGImages"
     ),
     "labelstudio": Format(
-        ("tasks.json", "label_config.xml"), "Label Studio tasks with brush masks as predictions"
+        per_dataset.write_labelstudio,
+        ("tasks.json", "label_config.xml"),
+        "Label Studio tasks with brush masks as predictions",
     ),
-    "cvat": Format(("annotations.xml",), "CVAT for images 1.1 with masks"),
-    "png": Format(("instances", "masks", "masks.csv"), "a label map per image and a PNG per mask"),
+    "cvat": Format(per_dataset.write_cvat, ("annotations.xml",), "CVAT for images 1.1 with masks"),
+    "png": Format(
+        per_image.write_pngs,
+        ("instances", "masks", "masks.csv"),
+        "a label map per image and a PNG per mask",
+    ),
 }
 """Name on the command line -> what it is."""
 
@@ -58,11 +71,7 @@ PICTURES = ("copy", "link", "none")
 
 
 def write_dataset(
-    dataset: Dataset,
-    folder: str | os.PathLike[str],
-    format: str,
-    *,
-    pictures: str = "copy",
+    dataset: Dataset, folder: str | os.PathLike[str], format: str, *, pictures: str = "copy"
 ) -> list[Path]:
     """Write a dataset in one format; each file whole or not at all.
 
@@ -88,8 +97,7 @@ def write_dataset(
     if pictures not in PICTURES:
         raise InputError(f"expected pictures to be one of {', '.join(PICTURES)}, got {pictures!r}")
     root = Path(folder)
-    files: Iterator[Path] = import_module(f"nexus.data.formats.{format}").write(dataset, root)
-    written = [path.relative_to(root).as_posix() for path in files]
+    written = [path.relative_to(root).as_posix() for path in spec.write(dataset, root)]
     if spec.pictures is not None and pictures != "none":
         for image in dataset.images:
             target = root / spec.pictures / image.source.picture_name

@@ -70,9 +70,8 @@ def decode_file(
         else:
             stream = Path(source).open("rb")  # noqa: SIM115 - closed below
     except FileNotFoundError as error:
-        raise ImageNotFoundError(
-            f"expected an image file, got {what}, which does not exist"
-        ) from error
+        message = f"expected an image file, got {what}, which does not exist"
+        raise ImageNotFoundError(message) from error
     except (OSError, ValueError) as error:
         raise ImageError(f"expected a readable image file, got {what}: {error}") from error
     with stream, _open(stream, what) as image:
@@ -85,7 +84,7 @@ def pixels_of(image: Image.Image, what: str) -> NDArray[Any]:
     """Return a loaded Pillow image as an array, upright.
 
     Returns:
-        (H, W) or (H, W, 3): uint8, uint16 for the 16-bit modes, float32 for mode F.
+        (H, W) or (H, W, 3), alpha dropped: uint8, uint16 for the 16-bit modes, float32 for mode F.
 
     Raises:
         ImageError: A mode whose values have no agreed range, or that Pillow cannot convert.
@@ -98,26 +97,20 @@ def pixels_of(image: Image.Image, what: str) -> NDArray[Any]:
         )
     if mode == "I" or mode.startswith("I;16"):  # mode I: a PGM, scaled to 0..65535 by Pillow
         return _upright(np.array(image).astype(np.uint16), image, what)
-    return _upright(np.array(_displayable(image, what)), image, what)
-
-
-def _displayable(image: Image.Image, what: str) -> Image.Image:
-    """Return an image in mode L, RGB or F with the same colours, alpha dropped."""
-    mode = image.mode
     if mode in ("L", "RGB", "F"):
-        return image
+        return _upright(np.array(image), image, what)
     # Palettes go by way of RGBA, since Pillow warns when it drops their transparency itself, and
     # premultiplied grey by way of LA, since Pillow converts it to nothing else.
     by_way_of = {"P": "RGBA", "PA": "RGBA", "La": "LA"}
     try:
-        if mode in by_way_of:
-            image = image.convert(by_way_of[mode])
-        return image.convert("L" if mode == "1" else "RGB")
+        known = image.convert(by_way_of[mode]) if mode in by_way_of else image
+        colours = np.array(known.convert("L" if mode == "1" else "RGB"))
     except ValueError as error:
         raise ImageError(
             f"expected an image that converts to RGB, got {what} of mode {mode}",
             hint="convert it to RGB first",
         ) from error
+    return _upright(colours, image, what)
 
 
 def _open(stream: IO[bytes], what: str) -> ImageFile.ImageFile:
@@ -210,13 +203,10 @@ def _stored_mode(image: ImageFile.ImageFile) -> str:
 
 
 def _low_bytes(stream: IO[bytes], what: str, kind: str, order: str) -> NDArray[np.uint8]:
-    """Decode the low byte of 16-bit colour, by reading it in the wrong byte order.
+    """Decode the low byte of 16-bit colour, (H, W, 3), by reading it in the wrong byte order.
 
     Pillow keeps the high byte of such samples. Told the other byte order it keeps the low one, so
     that two passes give all 16 bits.
-
-    Returns:
-        (H, W, 3) uint8.
     """
     little = order == "L" or (order == "N" and sys.byteorder == "little")
     raw = f"{kind};16{'B' if little else 'L'}"

@@ -56,10 +56,21 @@ def load_image(
         return _as_rgb(decode_file(source, max_pixels=max_pixels))
     if isinstance(source, Image.Image):
         check_pixels((source.height, source.width), max_pixels, "a Pillow image")
-        return _as_rgb(_pillow_pixels(source))
+        try:
+            source.load()
+        except (OSError, ValueError, SyntaxError) as error:
+            raise ImageError(
+                "expected a whole image, got a Pillow image whose pixels cannot be decoded: "
+                f"{error}",
+                hint="its file is damaged, cut short or already closed",
+            ) from error
+        return _as_rgb(pixels_of(source, "a Pillow image"))
     array: Any = source
     if hasattr(array, "detach"):
-        array = _tensor_pixels(array)
+        tensor = array.detach().cpu()
+        array = (tensor.float() if tensor.is_floating_point() else tensor).resolve_conj().numpy()
+        if array.ndim == 3 and array.shape[0] in (1, 3, 4):
+            array = array.transpose(1, 2, 0)  # (H, W, C)
     if not isinstance(array, np.ndarray) and hasattr(array, "__array__"):
         array = np.asarray(array)
     if not isinstance(array, np.ndarray):
@@ -182,28 +193,6 @@ def _check_limit(max_pixels: int | None) -> None:
         raise InputError(f"expected max_pixels to be a count of pixels or None, got {max_pixels!r}")
 
 
-def _pillow_pixels(image: Image.Image) -> NDArray[Any]:
-    try:
-        image.load()
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ImageError(
-            f"expected a whole image, got a Pillow image whose pixels cannot be decoded: {error}",
-            hint="its file is damaged, cut short or already closed",
-        ) from error
-    return pixels_of(image, "a Pillow image")
-
-
-def _tensor_pixels(tensor: Any) -> NDArray[Any]:
-    """Return a tensor as an (H, W) or (H, W, C) array."""
-    tensor = tensor.detach().cpu()
-    if tensor.is_floating_point():
-        tensor = tensor.float()
-    array: NDArray[Any] = tensor.resolve_conj().numpy()
-    if array.ndim == 3 and array.shape[0] in (1, 3, 4):
-        array = array.transpose(1, 2, 0)
-    return array
-
-
 def _check_shape(array: NDArray[Any]) -> None:
     if array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4)):
         return
@@ -218,9 +207,7 @@ def _check_shape(array: NDArray[Any]) -> None:
     )
 
 
-def _as_rgb(
-    array: NDArray[Any],
-) -> NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]:
+def _as_rgb(array: NDArray[Any]) -> NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]:
     """Return an (H, W) or (H, W, 1 | 3 | 4) array as (H, W, 3) of a supported type."""
     array = _supported(array.reshape(*array.shape[:2], -1)[:, :, :3])  # (H, W, 1 | 3)
     if array.shape[2] == 1:

@@ -31,16 +31,9 @@ from nexus.data.images.loading import read_mask
 from nexus.ops.boxes import tight_box
 from nexus.ops.rle import decode_rle, encode_rle
 
-CSV_COLUMNS = (
-    *("frame", "time_s", "object_id", "x0", "y0", "x1", "y1"),
-    *("area", "iou_score", "object_score_logit"),
-)
-
-
-_JSON_KEYS = (
-    *("frame", "time_s", "object_id", "segmentation", "bbox"),
-    *("area", "iou_score", "object_score_logit"),
-)
+_WHICH, _FIGURES = ("frame", "time_s", "object_id"), ("area", "iou_score", "object_score_logit")
+CSV_COLUMNS = (*_WHICH, "x0", "y0", "x1", "y1", *_FIGURES)
+_JSON_KEYS = (*_WHICH, "segmentation", "bbox", *_FIGURES)
 
 
 @dataclass(frozen=True)
@@ -92,25 +85,17 @@ def make_row(
     return TrackRow(frame, time_s, object_id, tight_box(mask), area, iou, logit, encode_rle(mask))
 
 
-def jsonl_lines(rows: list[TrackRow]) -> str:
-    """Return rows as lines of JSON."""
-    lines = []
-    for row in rows:
-        x0, y0, x1, y1 = row.box_xyxy
-        record = {key: getattr(row, key, None) for key in _JSON_KEYS}
-        lines.append(dump_json({**record, "bbox": [x0, y0, x1 - x0, y1 - y0]}) + "\n")
-    return "".join(lines)
+def json_row(row: TrackRow) -> str:
+    """Return a row as a line of JSON."""
+    x0, y0, x1, y1 = row.box_xyxy
+    record = {key: getattr(row, key, None) for key in _JSON_KEYS}
+    return dump_json({**record, "bbox": [x0, y0, x1 - x0, y1 - y0]}) + "\n"
 
 
-def csv_lines(rows: list[TrackRow]) -> str:
-    """Return rows as lines of CSV."""
-    return "".join(
-        csv_line(
-            (row.frame, row.time_s, row.object_id, *row.box_xyxy)
-            + (row.area, row.iou_score, row.object_score_logit)
-        )
-        for row in rows
-    )
+def csv_row(row: TrackRow) -> str:
+    """Return a row as a line of CSV."""
+    numbers = (row.area, row.iou_score, row.object_score_logit)
+    return csv_line((row.frame, row.time_s, row.object_id, *row.box_xyxy, *numbers))
 
 
 def csv_line(cells: Iterable[object]) -> str:

@@ -21,14 +21,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nexus.core.errors import InputError
-from nexus.core.files import write_text
-from nexus.core.interrupts import uninterrupted
+from nexus.core.files import uninterrupted, write_text
 from nexus.data.images.loading import write_png
 from nexus.data.tracks.track_rows import (
     CSV_COLUMNS,
     csv_line,
-    csv_lines,
-    jsonl_lines,
+    csv_row,
+    json_row,
     make_row,
     read_track_png,
     row_of_json,
@@ -111,8 +110,7 @@ class TrackWriter:
     @property
     def paths(self) -> list[Path]:
         """The files and folders of the results."""
-        png = [self._masks_dir] if "png" in self.formats else []
-        return png + [self.out_dir / _TEXT[name] for name in self.formats if name in _TEXT]
+        return [self.out_dir / _TEXT.get(name, "masks") for name in self.formats]
 
     def write(
         self,
@@ -161,11 +159,11 @@ class TrackWriter:
                 sizes = {}
                 if "png" in self.formats:
                     sizes["png"] = self._write_png(number, paint_tracks(ids, arrays, ious))
-                for name, lines in (("jsonl", jsonl_lines), ("csv", csv_lines)):
+                for name, as_line in (("jsonl", json_row), ("csv", csv_row)):
                     if name in self.formats:
-                        sizes[name] = self._append(name, lines(rows).encode())
+                        sizes[name] = self._append(name, "".join(map(as_line, rows)))
                 cells = (number, time_s, len(ids), *arrays.shape[1:], *sizes.values())
-                sizes["log"] = self._append("log", csv_line(cells).encode())
+                sizes["log"] = self._append("log", csv_line(cells))
             except BaseException:
                 self._take_back(number)
                 raise
@@ -197,11 +195,7 @@ class TrackWriter:
         return [row.object_id for row in rows], masks, scores
 
     def finalise(self) -> list[Path]:
-        """Close the files; safe to call twice.
-
-        Returns:
-            The files and folders of the results.
-        """
+        """Close the files; safe to call twice. Return the files and folders of the results."""
         with uninterrupted():
             for file in self._files.values():
                 file.close()
@@ -257,10 +251,10 @@ class TrackWriter:
         target = self._png_path(number)
         return write_png(target, labels, label_palette(), compress_level=3).stat().st_size
 
-    def _append(self, name: str, data: bytes) -> int:
+    def _append(self, name: str, text: str) -> int:
         """Write to the end of a file; return its new size in bytes."""
         file = self._files[name]
-        file.write(data)
+        file.write(text.encode())
         file.flush()
         return file.tell()
 

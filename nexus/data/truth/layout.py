@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import lru_cache, partial, wraps
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from nexus.data.images.loading import load_image, read_mask
 from nexus.data.truth.labelled import LabelledImage, Truth, truths_of_labels
 
 _Entry = TypeVar("_Entry")
+_Read = TypeVar("_Read", bound=Callable[..., Any])
 
 
 def present(path: Path, hint: str, kind: Literal["folder", "file"] = "folder") -> Path:
@@ -186,6 +187,16 @@ def object_of(image: Path, mask: Path) -> NDArray[np.int32]:
 def truths_at(image: Path, mask: Path, categories: dict[int, str] | None = None) -> list[Truth]:
     """Read the objects of a label map, which has to fit its image, as in `labels_of`."""
     return truths_of_labels(labels_of(image, mask), categories)
+
+
+def kept(read: _Read) -> _Read:
+    """Keep the last two results of a function that reads a file, for as long as it is not written.
+
+    Its parts are asked for one after the other, and each would read all of it. The file comes first
+    of the arguments.
+    """
+    cached = lru_cache(maxsize=2)(lambda stamp, *given: read(*given))
+    return cast(_Read, wraps(read)(lambda *given: cached(given[0].stat().st_mtime_ns, *given)))
 
 
 def only_split(found: Iterable[str], root: Path, hint: str) -> str:

@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from nexus.core.json_text import read_document
 from nexus.core.packages import optional_module
 from nexus.data.images.loading import load_image
 from nexus.data.truth.labelled import LabelledImage, Truth, truths_of_labels
-from nexus.data.truth.layout import mask_of, present, some
+from nexus.data.truth.layout import kept, mask_of, present, some
 
 _NPZ_HINT = "the root has .npz files with imgs and gts, as MedSAM's pre_CT_MR.py writes them"
 _NIFTI_HINT = "the root has imagesTr and labelsTr with .nii or .nii.gz files of the same names"
@@ -79,16 +79,11 @@ def open_nifti(root: Path, split: str) -> list[LabelledImage]:
     for stem, path in some(list(_volumes(pictures).items()), "volumes", pictures, _NIFTI_HINT):
         label = mask_of(path, labels, stem, places)
         width, height = map(float, _open_nifti(label).header.get_zooms()[:2])
-        for index in _labelled_slices(_nifti_slices(label, _stamp(label))):
-            images.append(
-                LabelledImage(
-                    f"{stem}/{index:04d}",
-                    partial(_nifti_image, path, index, is_ct),
-                    partial(_nifti_truths, path, label, index, categories),
-                    spacing_hw=(height, width),
-                    group=stem,
-                )
-            )
+        for index in _labelled_slices(_nifti_slices(label)):
+            name, load = f"{stem}/{index:04d}", partial(_nifti_image, path, index, is_ct)
+            truths = partial(_nifti_truths, path, label, index, categories)
+            spacing_hw = height, width
+            images.append(LabelledImage(name, load, truths, spacing_hw=spacing_hw, group=stem))
     return images
 
 
@@ -98,11 +93,6 @@ def _slices(labels: NDArray[Any]) -> NDArray[Any]:
 
 def _labelled_slices(labels: NDArray[Any]) -> list[int]:
     return [int(index) for index in np.flatnonzero(_slices(labels).any(axis=(1, 2)))]
-
-
-def _stamp(path: Path) -> int:
-    """Return when a file was last written, so that what is kept of it can grow stale."""
-    return path.stat().st_mtime_ns
 
 
 @contextmanager
@@ -123,10 +113,8 @@ def _check_npz(path: Path) -> None:
     with _whole("a whole .npz file", path), zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             with archive.open(name) as stream:
-                version = np.lib.format.read_magic(stream)
-                read = np.lib.format.read_array_header_1_0
-                if version != (1, 0):
-                    read = np.lib.format.read_array_header_2_0
+                first = np.lib.format.read_magic(stream) == (1, 0)
+                read = getattr(np.lib.format, f"read_array_header_{1 if first else 2}_0")
                 shapes[name.removesuffix(".npy")] = read(stream)[0]
     missing = [key for key in ("imgs", "gts") if key not in shapes]
     if missing:
@@ -142,13 +130,8 @@ def _check_npz(path: Path) -> None:
         )
 
 
+@kept
 def _npz_array(path: Path, key: str) -> NDArray[Any]:
-    return _kept_npz_array(path, key, _stamp(path))
-
-
-# Slices of a volume are asked for one after the other, and each would inflate all of it.
-@lru_cache(maxsize=2)
-def _kept_npz_array(path: Path, key: str, stamp: int) -> NDArray[Any]:
     with _whole("a whole .npz file", path), np.load(path, allow_pickle=False) as arrays:
         array: NDArray[Any] = arrays[key] if key in arrays else np.ones(2)
     array.setflags(write=False)
@@ -204,8 +187,8 @@ def _open_nifti(path: Path) -> Any:
     return volume
 
 
-@lru_cache(maxsize=2)
-def _nifti_slices(path: Path, stamp: int) -> NDArray[Any]:
+@kept
+def _nifti_slices(path: Path) -> NDArray[Any]:
     """Read a volume as its slices (D, H, W)."""
     volume = _open_nifti(path)
     with _whole("a whole NIfTI volume", path):
@@ -213,10 +196,10 @@ def _nifti_slices(path: Path, stamp: int) -> NDArray[Any]:
     return slices
 
 
-@lru_cache(maxsize=4)
-def _range_of(path: Path, stamp: int) -> tuple[float, float]:
+@kept
+def _range_of(path: Path) -> tuple[float, float]:
     """Return the values that become black and white, of a volume that is no CT."""
-    values = _nifti_slices(path, stamp)
+    values = _nifti_slices(path)
     lit = values[values > 0]
     if not len(lit):
         return 0.0, 1.0
@@ -225,9 +208,8 @@ def _range_of(path: Path, stamp: int) -> tuple[float, float]:
 
 
 def _nifti_image(path: Path, index: int, is_ct: bool) -> NDArray[Any]:
-    stamp = _stamp(path)
-    values = _nifti_slices(path, stamp)[index].astype(np.float64)
-    low, high = _SOFT_TISSUE if is_ct else _range_of(path, stamp)
+    values = _nifti_slices(path)[index].astype(np.float64)
+    low, high = _SOFT_TISSUE if is_ct else _range_of(path)
     scaled = (np.clip(values, low, high) - low) / max(high - low, 1e-8) * 255
     return load_image(scaled.astype(np.uint8))
 
@@ -239,5 +221,5 @@ def _nifti_truths(image: Path, path: Path, index: int, categories: dict[int, str
             f"expected labels of {wanted} for {str(image)!r}, got {shape} in {str(path)!r}",
             hint="are they the labels of another volume?",
         )
-    labels = _nifti_slices(path, _stamp(path))[index].astype(np.int32)
+    labels = _nifti_slices(path)[index].astype(np.int32)
     return truths_of_labels(labels, categories)

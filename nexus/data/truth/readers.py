@@ -11,19 +11,9 @@ from typing import Any, Literal
 
 from nexus.core.choices import entry
 from nexus.core.errors import InputError
-from nexus.data.truth.folders import bordered_object, open_folder, open_interactive
-from nexus.data.truth.instances import open_coco, open_lvis, open_sa1b
+from nexus.data.truth import instances, label_images, medical, sa_v, video_labels
 from nexus.data.truth.labelled import LabelledImage, LabelledVideo
 from nexus.data.truth.layout import object_of
-from nexus.data.truth.medical import open_medsam_npz, open_nifti
-from nexus.data.truth.sa_v import open_sa_v
-from nexus.data.truth.semantic import open_ade20k, open_cityscapes
-from nexus.data.truth.video_labels import (
-    open_davis2016,
-    open_davis2017,
-    open_mose,
-    open_youtube_vos,
-)
 
 
 @dataclass(frozen=True)
@@ -59,31 +49,30 @@ _YOUTUBE = "https://youtube-vos.org/dataset/vos"
 _MOSE = "https://github.com/henghuiding/MOSE-api"
 _SA_V = "https://github.com/facebookresearch/sam2/tree/main/sav_dataset"
 
-_grabcut = partial(open_interactive, ("data_GT", "boundary_GT"), bordered_object)
-_berkeley = partial(open_interactive, ("images", "masks"), bordered_object)
-_davis = partial(open_interactive, ("img", "gt"), object_of)
+_interactive, _bordered = label_images.open_interactive, label_images.bordered_object
+_grabcut = partial(_interactive, ("data_GT", "boundary_GT"), _bordered)
+_berkeley = partial(_interactive, ("images", "masks"), _bordered)
+_davis = partial(_interactive, ("img", "gt"), object_of)
 _ONE, _FIRST = "one object an image", "objects of the first frame"
-_ENTERING = "objects from their first frame"
+_ENTERING, _ANY = "objects from their first frame", "instances; classes of scene parsing"
 
 READERS: dict[str, Reader] = {
-    "folder": Reader("images", "images and label maps of the same names", open_folder),
-    "coco": Reader("images", "instances", open_coco, _COCO),
-    "lvis": Reader("images", "instances", open_lvis, _LVIS),
-    "ade20k": Reader(
-        "images", "instances; classes of scene parsing", open_ade20k, _ADE, "validation"
-    ),
-    "cityscapes": Reader("images", "instances", open_cityscapes, _CITY, "val"),
-    "sa1b": Reader("images", "automatic masks", open_sa1b, _SA1B),
+    "folder": Reader("images", "images and label maps of the same names", label_images.open_folder),
+    "coco": Reader("images", "instances", instances.open_coco, _COCO),
+    "lvis": Reader("images", "instances", instances.open_lvis, _LVIS),
+    "ade20k": Reader("images", _ANY, label_images.open_ade20k, _ADE, "validation"),
+    "cityscapes": Reader("images", "instances", label_images.open_cityscapes, _CITY, "val"),
+    "sa1b": Reader("images", "automatic masks", instances.open_sa1b, _SA1B),
     "grabcut": Reader("images", _ONE, _grabcut, _RITM),
     "berkeley": Reader("images", _ONE, _berkeley, _RITM),
     "davis_interactive": Reader("images", _ONE, _davis, _RITM),
-    "medsam_npz": Reader("images", "labels of slices", open_medsam_npz, _MEDSAM),
-    "nifti": Reader("images", "labels of slices", open_nifti, _DECATHLON, "Tr"),
-    "davis2016": Reader("videos", "one object a video", open_davis2016, _DAVIS, "val"),
-    "davis2017": Reader("videos", _FIRST, open_davis2017, _DAVIS, "val"),
-    "youtube_vos": Reader("videos", _ENTERING, open_youtube_vos, _YOUTUBE),
-    "mose": Reader("videos", _FIRST, open_mose, _MOSE),
-    "sa_v": Reader("videos", f"{_ENTERING}; may overlap", open_sa_v, _SA_V, "val"),
+    "medsam_npz": Reader("images", "labels of slices", medical.open_medsam_npz, _MEDSAM),
+    "nifti": Reader("images", "labels of slices", medical.open_nifti, _DECATHLON, "Tr"),
+    "davis2016": Reader("videos", "one object a video", video_labels.open_davis2016, _DAVIS, "val"),
+    "davis2017": Reader("videos", _FIRST, video_labels.open_davis2017, _DAVIS, "val"),
+    "youtube_vos": Reader("videos", _ENTERING, video_labels.open_youtube_vos, _YOUTUBE),
+    "mose": Reader("videos", _FIRST, video_labels.open_mose, _MOSE),
+    "sa_v": Reader("videos", f"{_ENTERING}; may overlap", sa_v.open_sa_v, _SA_V, "val"),
 }
 """The datasets by name."""
 

@@ -8,7 +8,8 @@ people (`*_manual.json`) or a model (`*_auto.json`), beside the videos.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache, partial
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,7 +20,15 @@ from nexus.core.errors import InputError, VideoError
 from nexus.core.json_text import read_document
 from nexus.data.images.loading import read_mask
 from nexus.data.truth.labelled import LabelledVideo
-from nexus.data.truth.layout import check_size, image_size_hw, inside, present, read_names, some
+from nexus.data.truth.layout import (
+    check_size,
+    image_size_hw,
+    inside,
+    kept,
+    present,
+    read_names,
+    some,
+)
 from nexus.data.truth.video_labels import frames_of, masks_of
 from nexus.ops.labels import largest_first, paint_labels
 from nexus.ops.rle import decode_rle, rle_area
@@ -69,11 +78,10 @@ def _open_pngs(top: Path, split: str) -> list[LabelledVideo]:
         }
         if not objects:
             raise VideoError(f"expected objects in {str(folder)!r}, got none", hint=_HINT)
-        seen = (
-            (number, next((index for index, path in masks.items() if read_mask(path).any()), None))
-            for number, masks in objects.items()
-        )
-        first = {number: index for number, index in seen if index is not None}
+        first: dict[int, int] = {}
+        for number, masks in objects.items():
+            seen = (index for index, path in masks.items() if read_mask(path).any())
+            first.update((number, index) for index in islice(seen, 1))
         annotated = sorted({index for masks in objects.values() for index in masks})
         videos.append(_video(name, frames, annotated, first, partial(_png_masks, objects)))
     return videos
@@ -145,13 +153,8 @@ def _rle_masks(annotated: Mapping[int, int], path: Path, index: int) -> Iterator
             yield number, decode_rle(rle), path
 
 
+@kept
 def _masklet(path: Path) -> list[list[dict[str, Any] | None]]:
-    return _kept_masklet(path, path.stat().st_mtime_ns)
-
-
-# The frames of a video are asked for one after the other, and its file holds them all.
-@lru_cache(maxsize=2)
-def _kept_masklet(path: Path, stamp: int) -> list[list[dict[str, Any] | None]]:
     rows: list[list[dict[str, Any] | None]] = read_document(path, masklet=list)["masklet"]
     if not all(isinstance(row, list) for row in rows):
         raise InputError(

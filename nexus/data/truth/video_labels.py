@@ -10,9 +10,10 @@ https://github.com/henghuiding/MOSE-api (`valid/JPEGImages`, `valid/Annotations`
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,7 @@ _DAVIS_HINT = (
 _YOUTUBE_HINT = "the root has SPLIT/JPEGImages, SPLIT/Annotations and SPLIT/meta.json"
 _MOSE_HINT = "the root has SPLIT/JPEGImages and SPLIT/Annotations; splits are train and valid"
 _VOID = 255
+_Sequence: TypeAlias = tuple[str, tuple[Path, ...], dict[int, Path]]
 
 
 def open_davis2017(root: Path, split: str) -> list[LabelledVideo]:
@@ -45,7 +47,7 @@ def open_davis2017(root: Path, split: str) -> list[LabelledVideo]:
     Splits are train, val and test-dev.
     """
     listed = present(root, _DAVIS_HINT) / "ImageSets" / "2017" / f"{split}.txt"
-    return [_from_first_mask(*sequence, _VOID) for sequence in _davis_sequences(root, listed)]
+    return [_video(*sequence, _without_void) for sequence in _davis_sequences(root, listed)]
 
 
 def open_davis2016(root: Path, split: str) -> list[LabelledVideo]:
@@ -57,12 +59,11 @@ def open_davis2016(root: Path, split: str) -> list[LabelledVideo]:
     pairs = present(root, _DAVIS_HINT) / "ImageSets" / "480p" / f"{split}.txt"
     names = root / "ImageSets" / "2016" / f"{split}.txt"
     if not pairs.is_file() and names.is_file():
-        return [_single_object(*sequence) for sequence in _davis_sequences(root, names)]
+        return [_one_object(*sequence) for sequence in _davis_sequences(root, names)]
     videos: dict[str, tuple[list[Path], dict[int, Path]]] = {}
-    for line in present(pairs, _DAVIS_HINT, "file").read_text("utf-8").splitlines():
+    text = present(pairs, _DAVIS_HINT, "file").read_text("utf-8")
+    for line in filter(str.strip, text.splitlines()):
         columns = line.split()
-        if not columns:
-            continue
         if len(columns) < 2:
             raise InputError(
                 f"expected a frame and a mask on each line of {str(pairs)!r}, got {line!r}",
@@ -74,7 +75,7 @@ def open_davis2016(root: Path, split: str) -> list[LabelledVideo]:
         masks[len(frames)] = present(mask, _DAVIS_HINT, "file")
         frames.append(present(frame, _DAVIS_HINT, "file"))
     return [
-        _single_object(name, tuple(frames), masks)
+        _one_object(name, tuple(frames), masks)
         for name, (frames, masks) in some(list(videos.items()), "frames", pairs, _DAVIS_HINT)
     ]
 
@@ -92,7 +93,7 @@ def open_youtube_vos(root: Path, split: str | None) -> list[LabelledVideo]:
     videos = []
     for name in sorted(listed):
         require(listed[name], about, objects=dict)
-        frames, masks = _sequence(top, "", name, about, _YOUTUBE_HINT)
+        _, frames, masks = _sequence(top, "", name, about, _YOUTUBE_HINT)
         numbers = {frame.stem: number for number, frame in enumerate(frames)}
         first = {}
         for key, value in listed[name]["objects"].items():
@@ -105,8 +106,7 @@ def open_youtube_vos(root: Path, split: str | None) -> list[LabelledVideo]:
                     hint=_YOUTUBE_HINT,
                 )
             first[int(key)] = numbers[stem]
-        read = partial(_read_labels, frames, masks, None)
-        videos.append(LabelledVideo(name, frames, tuple(masks), first, read))
+        videos.append(_video(name, frames, masks, first=first))
     return videos
 
 
@@ -119,8 +119,7 @@ def open_mose(root: Path, split: str | None) -> list[LabelledVideo]:
     pictures = present(top / "JPEGImages", _MOSE_HINT)
     videos = []
     for folder in sorted(path for path in pictures.iterdir() if path.is_dir()):
-        sequence = _sequence(top, "", folder.name, pictures, _MOSE_HINT)
-        videos.append(_from_first_mask(folder.name, *sequence, None))
+        videos.append(_video(*_sequence(top, "", folder.name, pictures, _MOSE_HINT)))
     return some(videos, "videos", pictures, _MOSE_HINT)
 
 
@@ -131,10 +130,11 @@ def frames_of(folder: Path, hint: str) -> tuple[Path, ...]:
         InputError: There is no such folder.
         VideoError: There are no frames in it.
     """
-    frames = sorted(pictures_in(present(folder, hint)).values(), key=_frame_key)
+    frames = pictures_in(present(folder, hint))
     if not frames:
         raise VideoError(f"expected frames in {str(folder)!r}, got none", hint=hint)
-    return tuple(frames)
+    numbers = {stem: int(stem) if stem.isdecimal() else math.inf for stem in frames}
+    return tuple(frames[stem] for stem in sorted(frames, key=numbers.__getitem__))
 
 
 def masks_of(folder: Path, frames: tuple[Path, ...], hint: str) -> dict[int, Path]:
@@ -156,56 +156,51 @@ def masks_of(folder: Path, frames: tuple[Path, ...], hint: str) -> dict[int, Pat
     return dict(sorted((numbers[stem], path) for stem, path in masks.items()))
 
 
-def _frame_key(path: Path) -> tuple[float, str]:
-    return (int(path.stem) if path.stem.isdecimal() else math.inf), path.name
-
-
 def _top(root: Path, split: str | None, hint: str) -> Path:
     if split is None and (root / "JPEGImages").is_dir():
         return root
     return present(root / ("valid" if split is None else split), hint)
 
 
-def _from_first_mask(
-    name: str, frames: tuple[Path, ...], masks: dict[int, Path], void: int | None
-) -> LabelledVideo:
-    """Return a video whose objects are those of its first mask."""
-    read = partial(_read_labels, frames, masks, void)
-    start = min(masks)
-    objects = [int(value) for value in np.unique(read(start)) if value > 0]
-    return LabelledVideo(name, frames, tuple(masks), dict.fromkeys(objects, start), read)
-
-
-def _sequence(
-    top: Path, inner: str, name: str, source: Path, hint: str
-) -> tuple[tuple[Path, ...], dict[int, Path]]:
-    """Return the frames of a sequence that `source` names, and its masks by frame."""
+def _sequence(top: Path, inner: str, name: str, source: Path, hint: str) -> _Sequence:
+    """Return a sequence that `source` names: its name, its frames, and its masks by frame."""
     frames = frames_of(inside(top / "JPEGImages" / inner, name, source), hint)
-    return frames, masks_of(inside(top / "Annotations" / inner, name, source), frames, hint)
+    return name, frames, masks_of(inside(top / "Annotations" / inner, name, source), frames, hint)
 
 
-def _davis_sequences(
-    root: Path, listed: Path
-) -> Iterator[tuple[str, tuple[Path, ...], dict[int, Path]]]:
-    """Yield the sequences that a list names: each with its frames, and its masks by frame."""
-    for name in read_names(listed, _DAVIS_HINT):
-        yield name, *_sequence(root, "480p", name, listed, _DAVIS_HINT)
+def _davis_sequences(root: Path, listed: Path) -> list[_Sequence]:
+    names = read_names(listed, _DAVIS_HINT)
+    return [_sequence(root, "480p", name, listed, _DAVIS_HINT) for name in names]
 
 
-def _single_object(name: str, frames: tuple[Path, ...], masks: dict[int, Path]) -> LabelledVideo:
-    # Some masks of 2016 are stored in colour.
-    read = partial(_read_labels, frames, masks, None, read=object_of)
-    return LabelledVideo(name, frames, tuple(masks), {1: min(masks)}, read)
+def _one_object(name: str, frames: tuple[Path, ...], masks: dict[int, Path]) -> LabelledVideo:
+    return _video(name, frames, masks, object_of, {1: min(masks)})  # some masks are in colour
 
 
-def _read_labels(
+def _video(
+    name: str,
     frames: tuple[Path, ...],
     masks: dict[int, Path],
-    void: int | None,
-    index: int,
     read: Callable[[Path, Path], NDArray[np.int32]] = labels_of,
+    first: dict[int, int] | None = None,
+) -> LabelledVideo:
+    """Return a video; its objects are those of its first mask where `first` does not say."""
+    load = partial(_labels_at, frames, masks, read)
+    if first is None:
+        start = min(masks)
+        first = {int(value): start for value in np.unique(load(start)) if value > 0}
+    return LabelledVideo(name, frames, tuple(masks), first, load)
+
+
+def _labels_at(
+    frames: tuple[Path, ...],
+    masks: dict[int, Path],
+    read: Callable[[Path, Path], NDArray[np.int32]],
+    index: int,
 ) -> NDArray[np.int32]:
-    labels = read(frames[index], masks[index])
-    if void is not None:
-        labels[labels == void] = -1
-    return labels
+    return read(frames[index], masks[index])
+
+
+def _without_void(image: Path, mask: Path) -> NDArray[np.int32]:
+    labels = labels_of(image, mask)
+    return np.where(labels == _VOID, -1, labels)

@@ -34,8 +34,7 @@ def find_clips(
         InputError: A folder without clips.
     """
     hint = "a clip is a video file, or a folder of frames"
-    found = find_inputs(sources, leave_out, _clips_below, "a clip", hint, VideoNotFoundError)
-    return [InputFile(*each) for each in found]
+    return find_inputs(sources, leave_out, _clips_below, "a clip", hint, VideoNotFoundError)
 
 
 def holds_clips(folder: str | os.PathLike[str]) -> bool:

@@ -80,8 +80,7 @@ class VideoFile(VideoSource):
             self._index = read_index(self._container, self._stream, path)
             self.rate = float(self._stream.average_rate or self._stream.guessed_rate or 25)
             self._seek(0)
-            if self._index.damaged:
-                count = self._index.damaged
+            if count := self._index.damaged:
                 self._note(f"{count} of its packets are damaged; frames near them may be wrong")
             if self._index.pts is None:
                 self._count()
@@ -137,9 +136,14 @@ class VideoFile(VideoSource):
 
     def _open(self) -> tuple[Any, Any]:
         """Open the file; return the container and its video stream."""
-        av = import_av()
         if not self.path.is_file():
-            raise VideoNotFoundError(f"expected a video file, got {self.name}, which is no file")
+            hint = "download it first; for a camera pass an iterator of its frames"
+            raise VideoNotFoundError(
+                f"expected a video file or a folder of frames, got {self.name}, which "
+                f"{'is neither' if self.path.exists() else 'does not exist'}",
+                hint=hint if ":/" in str(self.path) else None,
+            )
+        av = import_av()
         if self.path.stat().st_size == 0:
             raise VideoError(f"expected a video file, got {self.name}, which is empty")
         try:
@@ -149,8 +153,9 @@ class VideoFile(VideoSource):
                 options={"format_whitelist": _FORMATS},
             )
         except (av.error.FFmpegError, OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise VideoError(
-                f"expected a video file, got {self.name}, which cannot be opened: {_reason(error)}",
+                f"expected a video file, got {self.name}, which cannot be opened: {reason}",
                 hint="the file is not a video, or is damaged or cut off before its table of frames",
             ) from error
         try:
@@ -379,7 +384,3 @@ def _video_stream(container: Any, name: str) -> Any:
 
 def _bytes_of(picture: av.VideoFrame) -> int:
     return sum(plane.buffer_size for plane in picture.planes)
-
-
-def _reason(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -17,7 +17,7 @@ from PIL import Image
 
 from nexus.core.errors import InputError, NexusError, VideoError
 from nexus.data.images.loading import DEFAULT_MAX_PIXELS, ImageLike, load_image
-from nexus.data.video.file_reader import VideoFile, VideoNotFoundError
+from nexus.data.video.file_reader import VideoFile
 from nexus.data.video.source import VideoSource, digest_frames
 
 if TYPE_CHECKING:
@@ -67,7 +67,9 @@ def open_video(
                 f"expected no rate for a source with times of its own, got rate={rate}",
                 hint="leave rate out; to show the result faster, write it with other times",
             )
-        return source if isinstance(source, VideoSource) else _open_file(Path(source), max_pixels)
+        if isinstance(source, VideoSource):
+            return source
+        return VideoFile(Path(source), max_pixels=max_pixels)
     per_second = DEFAULT_RATE if rate is None else float(rate)
     if not 0 < per_second < float("inf"):
         raise InputError(f"expected rate in frames per second above 0, got {rate!r}")
@@ -98,11 +100,7 @@ class _Frames(VideoSource):
     _size_hw: tuple[int, int] | None = None
 
     def _load(self, picture: ImageLike, what: str) -> NDArray[np.uint8]:
-        """Return a picture as (H, W, 3) uint8 RGB, of the size of the first.
-
-        Raises:
-            VideoError: It cannot be read, or is of another size.
-        """
+        """Return a picture as (H, W, 3) uint8 RGB, of the size of the first."""
         try:
             pixels = load_image(picture, max_pixels=self._max_pixels)
         except InputError as error:
@@ -171,10 +169,7 @@ class FrameList(_Frames):
 class FrameStream(_Frames):
     """Frames of an iterator, such as a camera: each is had once, in order.
 
-    Args:
-        frames: Gives pictures in any form `load_image` reads.
-        rate: Frames per second, for `time_s`.
-        max_pixels: Largest height x width of a frame.
+    Pictures, rate and limit are as in `FrameList`.
     """
 
     seekable = False
@@ -261,20 +256,15 @@ class FrameStream(_Frames):
         self._current, self._index = self._load(picture, what), number
 
 
-def _open_file(path: Path, max_pixels: int | None) -> VideoFile:
-    if not path.exists():
-        hint = "download it first; for a camera pass an iterator of its frames"
-        raise VideoNotFoundError(
-            f"expected a video file or a folder of frames, got {str(path)!r}, which does not exist",
-            hint=hint if ":/" in str(path) else None,
-        )
-    return VideoFile(path, max_pixels=max_pixels)
-
-
 def frame_files(folder: Path) -> list[Path]:
     """Return the pictures in a folder, in the order people count: frame2 before frame10."""
+
+    def place(path: Path) -> list[tuple[int, str]]:
+        parts = re.split(r"(\d+)", path.name)
+        return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
     there = (path for path in folder.iterdir() if not path.name.startswith("."))
-    return sorted((path for path in there if path.suffix.lower() in _SUFFIXES), key=_natural_key)
+    return sorted((path for path in there if path.suffix.lower() in _SUFFIXES), key=place)
 
 
 def _open_folder(folder: Path, rate: float, max_pixels: int | None) -> FrameList:
@@ -340,9 +330,3 @@ def _check_paths(paths: list[Any]) -> None:
                 f"{Path(first[1]).name}, got {Path(path).name} with {sides[1]} x {sides[0]}",
                 hint="bring all frames to one size, or move the file elsewhere",
             )
-
-
-def _natural_key(path: Path) -> list[tuple[int, str]]:
-    """Sort names as people count: frame2 before frame10."""
-    parts = re.split(r"(\d+)", path.name)
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]

@@ -7,7 +7,8 @@ it where there are B-frames.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,6 @@ class VideoIndex:
         origin: Display time that counts as 0 seconds.
         truncated: The file ends before what it announces.
         damaged: Packets that are known to be damaged, but for those at a truncated end.
-        by_pts: (N,) positions of the packets sorted by display time.
     """
 
     pts: NDArray[np.int64] | None
@@ -48,10 +48,11 @@ class VideoIndex:
     origin: int
     truncated: bool
     damaged: int = 0
-    by_pts: NDArray[np.int64] = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "by_pts", np.argsort(self.packet_pts, kind="stable"))
+    @cached_property
+    def packets(self) -> dict[int, int]:
+        """Positions of the packets in decoding order by their display time."""
+        return {pts: position for position, pts in enumerate(self.packet_pts.tolist())}
 
     @property
     def frames(self) -> NDArray[np.int64]:
@@ -65,9 +66,7 @@ class VideoIndex:
 
     def packet_at(self, pts: int) -> int | None:
         """Return the position of the packet with a display time, None if there is none."""
-        place = int(np.searchsorted(self.packet_pts, pts, sorter=self.by_pts))
-        position = int(self.by_pts[place]) if place < len(self.by_pts) else None
-        return position if position is not None and self.packet_pts[position] == pts else None
+        return self.packets.get(pts)
 
     def frame_of_packet(self, position: int) -> int:
         """Return the number of the first frame shown no earlier than a packet's."""
@@ -102,10 +101,7 @@ class VideoIndex:
 def read_index(container: av.container.InputContainer, stream: Any, path: Path) -> VideoIndex:
     """Read all packets of a stream and return its frames.
 
-    Args:
-        container: Freshly opened; it is left at its end.
-        stream: The video stream.
-        path: Its file, to see whether that is whole.
+    The container is freshly opened and left at its end; whether its file is whole `path` tells.
 
     Raises:
         VideoError: No packet holds a frame.
@@ -147,12 +143,9 @@ def first_gap(pts: NDArray[np.int64], last_dts: int) -> int:
     """Return how many frames there are before the first hole near the end of a cut-off stream.
 
     Packets come in decoding order, so the last ones of a cut-off file can be frames shown later
-    than some that are missing. Frames up to `last_dts` are complete; after it a step far longer
-    than usual is taken for missing frames.
-
-    Args:
-        pts: (T,) display times in display order.
-        last_dts: Decoding time of the last packet.
+    than some that are missing. Frames up to `last_dts`, the decoding time of the last packet, are
+    complete; after it a step far longer than usual between display times (T,) is taken for
+    missing frames.
     """
     if len(pts) < 3:
         return len(pts)
@@ -197,10 +190,7 @@ def _boxes_end(file: Any, size: int) -> int:
 def _segment_end(head: bytes) -> int:
     """Return where the segment of a Matroska file says it ends, 0 if it does not say."""
     start = head.find(_EBML_SEGMENT)
-    if start < 0 or start + 5 > len(head):
-        return 0
-    first = head[start + 4]
-    width = 9 - first.bit_length()
+    width = 9 - head[start + 4].bit_length() if 0 <= start < len(head) - 4 else 9
     if width > 8:
         return 0
     unknown = (1 << 7 * width) - 1

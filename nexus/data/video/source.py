@@ -56,13 +56,9 @@ class VideoSource(ABC):
 
     @abstractmethod
     def frame(self, index: int) -> NDArray[np.uint8]:
-        """Return one frame.
+        """Return a frame by its number, from 0: (H, W, 3) uint8 RGB, upright.
 
-        Args:
-            index: Frame number, from 0.
-
-        Returns:
-            (H, W, 3) uint8 RGB, upright. It may be the caller's own memory; do not write to it.
+        It may be the caller's own memory; do not write to it.
 
         Raises:
             FrameIndexError: There is no such frame.

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nexus.core.errors import InputError, NexusWarning
-from nexus.core.files import replacing
-from nexus.core.interrupts import uninterrupted
+from nexus.core.files import replacing, uninterrupted
 from nexus.data.video.file_reader import import_av
 
 # A multiple of every usual time base: 1/90000, 1001/24000, 1001/30000, 1/1000. MPEG-4 part 2 has
@@ -142,10 +141,7 @@ class VideoWriter:
             self.frame_count += 1
 
     def close(self) -> Path:
-        """Finish the file and give it its name; safe to call twice.
-
-        Returns:
-            The path.
+        """Finish the file, give it its name and return the path; safe to call twice.
 
         Raises:
             InputError: No frame was written.

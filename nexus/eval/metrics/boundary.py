@@ -29,14 +29,9 @@ def boundary_f(
     """Return the F measure of boundary pixels that lie near the other mask's boundary.
 
     A boundary pixel differs from its right, lower or lower right neighbour; the border of the image
-    is no boundary. It is matched if one of the other mask's lies within a disk around it.
-
-    Args:
-        predicted: Bool (H, W).
-        truth: Bool (H, W).
-        bound: Radius of the disk: below 1 a share of the image's diagonal, rounded up to whole
-            pixels; from 1 on, pixels.
-        ignored: Bool (H, W): pixels removed from both.
+    is no boundary. It is matched if one of the other mask's lies within a disk around it, of radius
+    `bound`: below 1 a share of the image's diagonal, rounded up to whole pixels; from 1 on, pixels.
+    All arrays are bool (H, W); the pixels of `ignored` are removed from both masks.
 
     Returns:
         A number in [0, 1]; 1 if both masks are empty, 0 if one is.

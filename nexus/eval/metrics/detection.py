@@ -46,22 +46,12 @@ class Detection:
 class DetectionScores:
     """The twelve numbers of a COCO table; None where no object is of that size.
 
-    `ap` is the mean over the IoU thresholds 0.5, 0.55 to 0.95 and over categories. An object is
-    small below 32^2 pixels and large above 96^2.
-
     Attributes:
-        ap: Average precision.
-        ap50: At the threshold 0.5.
-        ap75: At the threshold 0.75.
-        ap_small: Of small objects.
-        ap_medium: Of medium ones.
-        ap_large: Of large ones.
-        ar1: Average recall with one detection an image and category.
-        ar10: With ten.
-        ar100: With a hundred.
-        ar_small: Of small objects, with a hundred.
-        ar_medium: Of medium ones.
-        ar_large: Of large ones.
+        ap: Average precision, the mean over the IoU thresholds 0.5, 0.55 to 0.95 and over
+            categories; `ap50` and `ap75` at 0.5 and 0.75 alone. `ap_small` is that of objects below
+            32^2 pixels, `ap_large` of those above 96^2, `ap_medium` of those between.
+        ar1: Average recall with one detection an image and category; `ar10` and `ar100` with ten
+            and a hundred; by size with a hundred.
     """
 
     ap: float | None
@@ -141,10 +131,9 @@ def coco_scores(
         MissingDependencyError: pycocotools is not installed.
     """
     entry(_IOU_TYPE, kind, "a kind")
-    if isinstance(ground_truth, Mapping):
-        truth = dict(ground_truth)
-    else:
-        path = Path(ground_truth)
+    truth = ground_truth
+    if not isinstance(truth, Mapping):
+        path = Path(truth)
         if not path.is_file():
             raise InputError(f"expected a COCO instances file, got no file at {path}")
         truth = read_json(path, dict, "a COCO instances file")
@@ -155,9 +144,8 @@ def coco_scores(
             raise InputError(
                 f"expected results with {', '.join(needed)}, got one without {', '.join(missing)}"
             )
-    unknown = {record["image_id"] for record in results} - {
-        image["id"] for image in truth.get("images", ())
-    }
+    known = {image["id"] for image in truth.get("images", ())}
+    unknown = {record["image_id"] for record in results} - known
     if unknown:
         raise InputError(
             "expected results for images of the ground truth, "
@@ -177,20 +165,19 @@ def _record(found: Truth | Detection, kind: Kind) -> dict[str, Any]:
     compared: Any = found.mask if kind == "mask" else found.box_xyxy
     if compared is None:
         raise InputError(f"expected every detection to have a {kind}, got one without")
-    record: dict[str, Any] = {"iscrowd": 0}
+    record: dict[str, Any]
     if kind == "mask":
-        record["segmentation"] = encode_rle(np.asarray(compared))
+        record = {"segmentation": encode_rle(np.asarray(compared))}
     else:
         left, top, right, bottom = (float(edge) for edge in compared)
-        record["bbox"] = [left, top, right - left, bottom - top]
+        record = {"bbox": [left, top, right - left, bottom - top]}
     if isinstance(found, Truth):
-        ignore = int(found.ignore)
-        area = float(np.count_nonzero(found.mask))
+        area, ignore = float(np.count_nonzero(found.mask)), int(found.ignore)
         return {**record, "area": area, "iscrowd": ignore, "ignore": ignore}
     score = float(found.score)
     if not np.isfinite(score):
         raise InputError(f"expected a finite score of every detection, got {score}")
-    return {**record, "area": _area(record, kind), "score": score}
+    return {**record, "iscrowd": 0, "area": _area(record, kind), "score": score}
 
 
 def _area(record: Mapping[str, Any], kind: Kind) -> float:
@@ -199,7 +186,7 @@ def _area(record: Mapping[str, Any], kind: Kind) -> float:
     return float(rle_area(record["segmentation"]))
 
 
-def _evaluate(truth: dict[str, Any], found: dict[str, Any], kind: Kind) -> DetectionScores:
+def _evaluate(truth: Mapping[str, Any], found: Mapping[str, Any], kind: Kind) -> DetectionScores:
     """Compare two COCO datasets."""
     make = optional_module("pycocotools.coco", "for average precision").COCO
     from pycocotools.cocoeval import COCOeval

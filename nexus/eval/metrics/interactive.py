@@ -63,13 +63,8 @@ def number_of_clicks(
 ) -> ClickCount:
     """Return the mean number of clicks over objects: NoC@85 with a threshold of 0.85.
 
-    Args:
-        curves: For each object, its IoU after each click; curves may be of different lengths.
-        threshold: In (0, 1].
-        max_clicks: How many clicks count.
-
-    Raises:
-        InputError: No object, or what `clicks_to_reach` refuses.
+    A curve for each object, its IoU after each click; they may be of different lengths. The rest
+    and the errors are those of `clicks_to_reach`; no object is an InputError too.
 
     Examples:
         >>> count = number_of_clicks([[0.6, 0.9], [0.5, 0.7]], 0.85)
@@ -85,16 +80,10 @@ def iou_per_click(curves: Sequence[Sequence[float]], max_clicks: int = 20) -> ND
     """Return the mean IoU over objects after each click.
 
     An object whose clicking stopped early, because nothing was left to correct, keeps its last IoU.
-
-    Args:
-        curves: For each object, its IoU after each click.
-        max_clicks: Length of the result.
+    Arguments and errors are those of `number_of_clicks`.
 
     Returns:
         (max_clicks,) in [0, 1].
-
-    Raises:
-        InputError: No object, an empty curve, an IoU outside [0, 1], or no click allowed.
 
     Examples:
         >>> iou_per_click([[0.5, 1.0], [0.7, 0.8, 0.9]], 3).round(2).tolist()

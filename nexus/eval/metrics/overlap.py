@@ -18,13 +18,9 @@ def mask_pair(
     ignored: NDArray[Any] | None = None,
     ranks: tuple[int, ...] | None = None,
 ) -> tuple[Mask, Mask]:
-    """Return both masks without the ignored pixels.
+    """Return both masks without the ignored pixels; all are bool and of one shape.
 
-    Args:
-        predicted: Bool, any shape.
-        truth: Bool, the same shape.
-        ignored: Bool, the same shape, True where a pixel counts for nothing; None where all count.
-        ranks: Numbers of axes that make sense; None for any.
+    `ranks` are the numbers of axes that make sense; None for any.
 
     Raises:
         InputError: Another type, different shapes, or another number of axes.
@@ -53,10 +49,7 @@ def mask_pair(
 def iou(predicted: NDArray[Any], truth: NDArray[Any], ignored: NDArray[Any] | None = None) -> float:
     """Return intersection over union, the J of the DAVIS benchmarks.
 
-    Args:
-        predicted: Bool, any shape.
-        truth: Bool, the same shape.
-        ignored: Bool, the same shape: pixels removed from both.
+    All arrays are bool and of one shape, any; the pixels of `ignored` are removed from both masks.
 
     Returns:
         A number in [0, 1]; 1 if both masks are empty, 0 if one is.

@@ -51,14 +51,11 @@ class SurfaceDistances:
     def share_within(self, tolerance_mm: float) -> float:
         """Return the normalised surface Dice (NSD): the share of both surfaces near the other.
 
-        Args:
-            tolerance_mm: How far apart surfaces may be and count as one, 0 or more.
-
         Returns:
             A number in [0, 1]; 1 if both masks are empty, 0 if one is.
 
         Raises:
-            InputError: A tolerance below 0 or not finite.
+            InputError: A tolerance, how far apart surfaces count as one, below 0 or not finite.
         """
         if not (math.isfinite(tolerance_mm) and tolerance_mm >= 0):
             raise InputError(f"expected a tolerance of 0 mm or more, got {tolerance_mm}")
@@ -90,11 +87,9 @@ class SurfaceDistances:
         return max(_weighted_percentile(mm, weights, percentile) for mm, weights in self._both)
 
     @property
-    def _both(self) -> tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...]:
-        return (
-            (self.to_truth_mm, self.predicted_weights),
-            (self.to_predicted_mm, self.truth_weights),
-        )
+    def _both(self) -> list[tuple[_Values, _Values]]:
+        distances = self.to_truth_mm, self.to_predicted_mm
+        return list(zip(distances, (self.predicted_weights, self.truth_weights), strict=True))
 
 
 def surface_distances(
@@ -148,11 +143,8 @@ def normalised_surface_dice(
 ) -> float:
     """Return the normalised surface Dice (NSD) of Nikolov et al., arXiv 1809.04430.
 
-    The arguments and errors are those of `surface_distances`, and `tolerance_mm`: how far apart
-    surfaces may be and count as one; an InputError below 0.
-
-    Returns:
-        A number in [0, 1]; 1 if both masks are empty, 0 if one is.
+    The result, `tolerance_mm` and its error are those of `SurfaceDistances.share_within`, the other
+    arguments and errors those of `surface_distances`.
 
     Examples:
         >>> mask = np.zeros((5, 5), bool)
@@ -178,10 +170,8 @@ def hausdorff95(
 ) -> float:
     """Return the 95th percentile of the distances between two surfaces, the larger direction.
 
-    The arguments and errors are those of `surface_distances`.
-
-    Returns:
-        Millimetres; 0 if both masks are empty, infinity if one is.
+    The arguments and errors are those of `surface_distances`, the result is that of
+    `SurfaceDistances.hausdorff_mm`.
 
     Examples:
         >>> mask = np.zeros((5, 5), bool)

@@ -29,9 +29,7 @@ def surface_elements(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return where the surface of a mask runs, and how much of it is there.
 
-    Args:
-        mask: Bool, 2 or 3 axes; outside the array is background.
-        steps: Spacing along each axis, mm.
+    The mask has 2 or 3 axes, with background outside; `steps` is the spacing along each, mm.
 
     Returns:
         (n, axes) corners of the voxel grid, and (n,) lengths in mm or areas in mm^2.

@@ -79,10 +79,8 @@ class VideoScores:
 def jaccard_frames(predicted: Masks, truth: Masks, ignored: Masks | None = None) -> Values:
     """Return J of each frame: the IoU of the two masks.
 
-    Args:
-        predicted: T masks, bool (H, W); None for a frame without the object.
-        truth: T masks, or None, likewise.
-        ignored: T masks of pixels that count for nothing, or None, likewise.
+    All are T masks, bool (H, W), with None for a frame without the object; those of `ignored` are
+    of pixels that count for nothing, with None for a frame where all count.
 
     Returns:
         (T,) in [0, 1]; 1 where the object is in neither, 0 where it is in one.
@@ -112,13 +110,10 @@ def frame_scores(predicted: Frame, truth: Frame, ignored: Frame = None) -> tuple
 
 
 def frame_statistics(values: ArrayLike) -> FrameStatistics:
-    """Return mean, recall and decay of a measure over frames.
+    """Return mean, recall and decay of a measure, (T,) with one value a frame.
 
     The quarters share their borders, as in the DAVIS toolkit: with T frames they end at frames
     round(1 + k (T - 1) / 4), and both neighbours have the frame on a border.
-
-    Args:
-        values: (T,) one value a frame.
 
     Raises:
         InputError: No frame.
@@ -145,14 +140,8 @@ def j_and_f(
 ) -> VideoScores:
     """Return J and F of one object over the frames of a video.
 
-    Args:
-        predicted: As in `jaccard_frames`.
-        truth: As there.
-        ignored: As there.
-        skip_ends: Leave out the first and the last frame, as the semi-supervised task does.
-
-    Raises:
-        InputError: No frame that counts, different numbers of frames, or wrong masks.
+    `skip_ends` leaves out the first and the last frame, as the semi-supervised task does. The other
+    arguments and errors are those of `jaccard_frames`; no frame that counts is an InputError too.
     """
     frames = _frames(predicted, truth, ignored)
     if skip_ends:
@@ -220,10 +209,7 @@ def score_label_maps(
 
 
 def davis_summary(scores: Iterable[VideoScores]) -> dict[str, float]:
-    """Return the seven numbers of a DAVIS table: means over objects, each counting alike.
-
-    Args:
-        scores: Of every object of every video.
+    """Return the seven numbers of a DAVIS table: means over every object of every video alike.
 
     Returns:
         `j_and_f`, `j_mean`, `j_recall`, `j_decay`, `f_mean`, `f_recall`, `f_decay`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from nexus.core.lazy import lazy_names
+from nexus.core.packages import lazy_names
 from nexus.models.cv.edgetam import EdgeTAM
 from nexus.models.cv.medsam import MedSAM
 from nexus.models.cv.sam import SAM

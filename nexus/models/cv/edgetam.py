@@ -6,20 +6,13 @@ nothing here but a choice of sizes: trunk, perceiver and steps of tracking are s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 from nexus.models.cv.sam2 import SAM2, SAM2Config
 from nexus.nn.repvit import RepViTConfig
 
 VARIANTS: dict[str, SAM2Config] = {
     "edgetam": SAM2Config(
-        RepViTConfig(),
-        memory_layers=2,
-        latents=256,
-        marks_occlusion=False,
-        times_pointers=False,
-    ),
+        RepViTConfig(), memory_layers=2, latents=256, marks_occlusion=False, times_pointers=False
+    )
 }
 
 
@@ -33,5 +26,5 @@ class EdgeTAM(SAM2):
         masks = edgetam.predict(image="image.jpg", prompt=(x, y))
     """
 
-    families: ClassVar[tuple[str, ...]] = ("edgetam",)
-    variants: ClassVar[Mapping[str, Any]] = VARIANTS
+    families = ("edgetam",)
+    variants = VARIANTS

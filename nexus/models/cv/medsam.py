@@ -6,8 +6,6 @@ is nothing here but a choice of names: the weights' policies are data in the tab
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from nexus.models.cv.sam import SAM
 
 
@@ -19,4 +17,4 @@ class MedSAM(SAM):
         masks = medsam.predict(image="scan.png", prompt=(x0, y0, x1, y1))
     """
 
-    families: ClassVar[tuple[str, ...]] = ("medsam",)
+    families = ("medsam",)

@@ -18,7 +18,7 @@ from typing_extensions import Self
 
 from nexus.core.errors import CheckpointError
 from nexus.core.weights.checkpoint import read_checkpoint
-from nexus.core.weights.hub_folder import weights_in
+from nexus.core.weights.hub import weights_in
 from nexus.models.decoding import Candidates, EncodedImages
 from nexus.models.frame import FramePrompts, with_input_side
 from nexus.models.frontend import Frontend
@@ -79,8 +79,8 @@ class SAM(PretrainedModel):
     """
 
     families: ClassVar[tuple[str, ...]] = ("sam", "medsam")
-    variants: ClassVar[Mapping[str, SAMConfig]] = VARIANTS
-    reads_folders: ClassVar[bool] = True
+    variants = VARIANTS
+    reads_folders = True
 
     def __init__(self, config: SAMConfig, variant: str = "sam", policy: Policy = SAM_POLICY):
         encoder: ImageEncoder = (
@@ -108,9 +108,7 @@ class SAM(PretrainedModel):
     ) -> Candidates:
         """Score the mask candidates of P prompts; see `PromptableModel.score`."""
         features, image_pe = images.maps
-        sparse, dense = self.prompt_encoder(
-            prompts.point_coords, prompts.point_labels, prompts.mask_input, images.input_side
-        )
+        sparse, dense = self.prompt_encoder(*prompts, images.input_side)
         decoded = self.mask_decoder.decode_tokens(features, image_pe, sparse, dense)
         return Candidates.of_tokens(self.mask_decoder, decoded, multimask_output)
 
@@ -134,8 +132,23 @@ class SAM(PretrainedModel):
 
     @classmethod
     def _official(cls, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Rename Hugging Face's checkpoint entries to the official names."""
-        return official_keys(state)
+        """Rename the entries of a Hugging Face SAM checkpoint; return any other as it is."""
+        if not any(name.startswith("vision_encoder.") for name in state):
+            return state
+        renamed = {}
+        for name, tensor in state.items():
+            if name.startswith("shared_image_embedding."):
+                continue  # the same matrix as the prompt encoder's
+            # The middle layer of a three-layer MLP is layers.0 there and layers.1 here.
+            is_mlp = "hypernetworks_mlps" in name or "iou_prediction_head" in name
+            new = name.replace(".layers.0.", ".layers.1.") if is_mlp else name
+            for theirs, ours in _FROM_HF:
+                new = new.replace(theirs, ours)
+            renamed[new] = tensor
+        if "shared_image_embedding.positional_embedding" in state:
+            shared = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
+            renamed.setdefault(shared, state["shared_image_embedding.positional_embedding"])
+        return renamed
 
 
 def config_from_hf(config: Mapping[str, Any]) -> SAMConfig:
@@ -199,23 +212,3 @@ _FROM_HF = (
     (".proj_in.", ".layers.0."),
     (".proj_out.", ".layers.2."),
 )
-
-
-def official_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of a Hugging Face SAM checkpoint; return any other as it is."""
-    if not any(name.startswith("vision_encoder.") for name in state):
-        return dict(state)
-    renamed = {}
-    for name, tensor in state.items():
-        if name.startswith("shared_image_embedding."):
-            continue  # the same matrix as the prompt encoder's
-        # The middle layer of a three-layer MLP is layers.0 there and layers.1 here.
-        is_mlp = "hypernetworks_mlps" in name or "iou_prediction_head" in name
-        new = name.replace(".layers.0.", ".layers.1.") if is_mlp else name
-        for theirs, ours in _FROM_HF:
-            new = new.replace(theirs, ours)
-        renamed[new] = tensor
-    shared = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
-    if shared not in renamed and "shared_image_embedding.positional_embedding" in state:
-        renamed[shared] = state["shared_image_embedding.positional_embedding"]
-    return renamed

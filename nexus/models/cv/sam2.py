@@ -76,11 +76,7 @@ _TRUNKS = {
         width=112, heads=2, depths=(2, 3, 16, 3), global_blocks=(12, 16, 20), position_side=14
     ),
     "hiera_large": HieraConfig(
-        width=144,
-        heads=2,
-        depths=(2, 6, 36, 4),
-        global_blocks=(23, 33, 43),
-        windows=(8, 4, 16, 8),
+        width=144, heads=2, depths=(2, 6, 36, 4), global_blocks=(23, 33, 43), windows=(8, 4, 16, 8)
     ),
 }
 
@@ -130,8 +126,8 @@ class SAM2(TrackingModel):
             frame.index, frame.object_ids, frame.masks
     """
 
-    families: ClassVar[tuple[str, ...]] = ("sam2",)
-    variants: ClassVar[Mapping[str, Any]] = VARIANTS
+    families = ("sam2",)
+    variants = VARIANTS
     config: SAM2Config
     # The original generator's, where SAM's keeps masks from 0.88 on.
     automatic_settings: ClassVar[Mapping[str, Any]] = {"pred_iou_thresh": 0.8}
@@ -170,17 +166,13 @@ class SAM2(TrackingModel):
         self.config = config
         self.eval()
 
-    def image_positions(self, grid_hw: tuple[int, int]) -> Tensor:
-        """Return the position code of a feature grid, (1, C, gh, gw)."""
-        return self.sam_prompt_encoder.dense_positions(grid_hw)
-
     def _prepare_maps(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return features of frames without memory, their position code, and the finer maps."""
         features, fine, middle = (each.to(self.no_mem_embed.dtype) for each in maps)
         gh, gw = features.shape[-2:]
         return (
             features + self.no_mem_embed.view(1, -1, 1, 1),
-            self.image_positions((gh, gw)),
+            self.sam_prompt_encoder.dense_positions((gh, gw)),
             *self.sam_mask_decoder.arrange(fine, middle),
         )
 
@@ -189,9 +181,7 @@ class SAM2(TrackingModel):
     ) -> Candidates:
         """Score the mask candidates of P prompts; see `PromptableModel.score`."""
         features, image_pe, coarse, finest = images.maps
-        sparse, dense = self.sam_prompt_encoder(
-            prompts.point_coords, prompts.point_labels, prompts.mask_input, images.input_side
-        )
+        sparse, dense = self.sam_prompt_encoder(*prompts, images.input_side)
         decoder, stability = self.sam_mask_decoder, self.config.stability
         decoded = decoder.decode_tokens(features, image_pe, sparse, dense, (coarse, finest))
         # In training the single mask must learn, also where a candidate would stand in for it.
@@ -204,14 +194,14 @@ class SAM2(TrackingModel):
         """Prepare an encoded frame for tracking, on the device of the model."""
         embedding = embedding.to(self.device)
         dtype = self.no_mem_embed.dtype
-        features = embedding.features.unsqueeze(0).to(dtype)
+        maps = embedding.features, *embedding.high_res_features
+        features, fine, middle = (each.unsqueeze(0).to(dtype) for each in maps)
         _, C, gh, gw = features.shape
-        fine, middle = (m.unsqueeze(0).to(dtype) for m in embedding.high_res_features)
         return FrameFeatures(
             features,
             self.sam_mask_decoder.arrange(fine, middle),
             sine_positions((gh, gw), C, self.device, dtype),
-            self.image_positions((gh, gw)),
+            self.sam_prompt_encoder.dense_positions((gh, gw)),
             embedding.geometry,
         )
 
@@ -222,22 +212,23 @@ class SAM2(TrackingModel):
     def condition(
         self, frame: FrameFeatures, recalls: Sequence[Recall], max_pointers: int | None = None
     ) -> Tensor:
-        """Condition the features of a frame on what is remembered of K objects.
+        """Condition the features of a frame on memories of K objects: (K, C, gh, gw).
 
-        Args:
-            frame: The frame.
-            recalls: What each object looks back at; they may differ in length.
-            max_pointers: Ages of pointers are given as shares of this minus 1; None takes the
-                configuration's. The original takes the number of frames of shorter clips.
-
-        Returns:
-            (K, C, gh, gw).
+        What they look back at may differ in length. Ages of pointers are given as shares of
+        `max_pointers` minus 1; None takes the configuration's. The original takes the number of
+        frames of shorter clips.
 
         Raises:
             InputError: No object, an object without any memory, or a memory too old.
         """
         span = self.config.max_pointers if max_pointers is None else max_pointers
-        places = self._memory_positions(frame)
+        dtype = self.no_mem_embed.dtype
+        if self.spatial_perceiver is not None:
+            places = self.spatial_perceiver.positions(dtype)  # (T, M)
+        else:
+            size = (frame.features.shape[-2], frame.features.shape[-1])
+            code = sine_positions(size, self.config.memory_dim, self.device, dtype)
+            places = code.flatten(1).t()  # (T, M)
         memories = [self._memory_tokens(recall, places, span) for recall in recalls]
         if not memories:
             raise InputError("expected what at least one object looks back at, got none")
@@ -255,22 +246,18 @@ class SAM2(TrackingModel):
         At most one point, where a box counts as two, is ambiguous, and the best of three
         candidates is taken; so it is while tracking, without any.
 
-        Args:
-            frame: The frame.
-            features: (1 or K, C, gh, gw) its features, from `condition` or `without_memory`.
-            prompts: In the model frame (`nexus.models.frame.prompts_to_frame`, under the policy of
-                the model), alike in length. A mask in them is that of an earlier answer.
-            habits: None takes the configuration's.
+        Features are (1 or K, C, gh, gw), from `condition` or `without_memory`. Prompts are in the
+        model frame (`nexus.models.frame.prompts_to_frame`, under the policy of the model), alike in
+        length; a mask in them is that of an earlier answer. Habits None are the configuration's.
         """
         # Counted before prompts go to a device, where asking would wait for it.
         multimask_output = prompts is None or int((prompts.point_labels[:1] != PADDING).sum()) <= 1
-        device = features.device
-        prompts = prompts or _no_prompts(len(features), device)
-        mask = prompts.mask_input
-        if mask is not None:
-            mask = mask.to(device).clamp(-_PREVIOUS_LOGIT_LIMIT, _PREVIOUS_LOGIT_LIMIT)
+        prompts = (prompts or _no_prompts(len(features), features.device)).to(features.device)
+        if prompts.mask_input is not None:
+            limited = prompts.mask_input.clamp(-_PREVIOUS_LOGIT_LIMIT, _PREVIOUS_LOGIT_LIMIT)
+            prompts = prompts._replace(mask_input=limited)
         stability = (habits or self.config).stability
-        decoded = self._decoded(frame, features, prompts, mask, multimask_output, stability)
+        decoded = self._decoded(frame, features, prompts, multimask_output, stability)
         chosen = decoded.iou_scores.argmax(-1)  # (K,)
         each = torch.arange(len(chosen), device=chosen.device)
         present = decoded.object_score_logits > 0  # (K, 1)
@@ -287,9 +274,7 @@ class SAM2(TrackingModel):
     def adopt_masks(self, frame: FrameFeatures, masks: Tensor) -> ObjectOutputs:
         """Take masks a caller gave as they are, and find the object pointers that go with them.
 
-        Args:
-            frame: The frame.
-            masks: (K, H, W) bool, of the original frame.
+        Masks are (K, H, W) bool, of the original frame.
         """
         side = frame.geometry.input_side
         full = masks.to(self.device).unsqueeze(1).float()
@@ -300,9 +285,9 @@ class SAM2(TrackingModel):
         low = F.interpolate(logits, scale_factor=0.25, mode="bilinear", antialias=True)
         K = len(full)
         mask_input = self.mask_downsample(full.to(self.no_mem_embed.dtype))
+        prompts = _no_prompts(K, self.device)._replace(mask_input=mask_input)
         # The pointer comes from features that carry neither memory nor its absence.
-        prompts = _no_prompts(K, self.device)
-        decoded = self._decoded(frame, frame.features, prompts, mask_input, False, None)
+        decoded = self._decoded(frame, frame.features, prompts, False, None)
         pointer = self.obj_ptr_proj(decoded.tokens[:, 0])
         drawn = full.flatten(1).any(1, keepdim=True)  # (K, 1)
         present = drawn & (decoded.object_score_logits > 0)
@@ -324,13 +309,9 @@ class SAM2(TrackingModel):
     ) -> Tensor:
         """Encode what a frame shows of K objects for later frames to look back at.
 
-        Args:
-            frame: The frame.
-            low_res_logits: (K, 4 gh, 4 gw) as in `ObjectOutputs`.
-            object_score_logits: (K, 1) as in `ObjectOutputs`.
-            is_mask_from_prompt: Whether a caller pointed at the object on this frame; one answer,
-                or (K,) bool.
-            habits: None takes the configuration's.
+        Logits, (K, 4 gh, 4 gw) and (K, 1), are as in `ObjectOutputs`. `is_mask_from_prompt` says
+        whether a caller pointed at the object on this frame; one answer, or (K,) bool. Habits None
+        are the configuration's.
 
         Returns:
             (K, T, M) memory tokens; their places are the same for all frames of one size.
@@ -356,29 +337,14 @@ class SAM2(TrackingModel):
         frame: FrameFeatures,
         features: Tensor,
         prompts: FramePrompts,
-        mask_input: Tensor | None,
         multimask_output: bool,
         stability: tuple[float, float] | None,
     ) -> DecodedObjects:
-        """Decode prompts with mask logits (K, 1, 4 gh, 4 gw) or None: all candidates, or one."""
-        embedded = self.sam_prompt_encoder(
-            prompts.point_coords.to(features.device),
-            prompts.point_labels.to(features.device),
-            mask_input,
-            frame.geometry.input_side,
-        )
+        """Decode prompts on the device of the features: all candidates, or one mask."""
+        embedded = self.sam_prompt_encoder(*prompts, frame.geometry.input_side)
         return self.sam_mask_decoder.decode_objects(
             features, frame.image_pe, embedded, frame.fine_pixels, multimask_output, stability
         )
-
-    def _memory_positions(self, frame: FrameFeatures) -> Tensor:
-        """Return the places of a memory's tokens, (T, M)."""
-        dtype = self.no_mem_embed.dtype
-        if self.spatial_perceiver is not None:
-            return self.spatial_perceiver.positions(dtype)
-        gh, gw = frame.features.shape[-2:]
-        code = sine_positions((gh, gw), self.config.memory_dim, self.device, dtype)
-        return code.flatten(1).t()
 
     def _memory_tokens(self, recall: Recall, places: Tensor, span: int) -> MemoryTokens:
         """Put together what one object looks back at."""
@@ -411,8 +377,5 @@ class SAM2(TrackingModel):
 
 def _no_prompts(count: int, device: torch.device) -> FramePrompts:
     """Return what stands for no prompt while tracking: two padding points."""
-    return FramePrompts(
-        torch.zeros(count, 2, 2, device=device),
-        torch.full((count, 2), PADDING, device=device),
-        None,
-    )
+    labels = torch.full((count, 2), PADDING, device=device)
+    return FramePrompts(torch.zeros(count, 2, 2, device=device), labels, None)

@@ -1,8 +1,4 @@
-"""Segment everything in an image: masks without a prompt.
-
-The stages are in `nexus.predict.automatic.stages`, the settings in
-`nexus.predict.automatic`.
-"""
+"""Segment everything in an image: masks without a prompt, by the stages of `stages`."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from nexus.core.errors import InputError, NexusWarning
 from nexus.core.types import ImageEmbedding
@@ -98,8 +94,24 @@ class SAMAutomaticMaskGenerator:
         if seeds is None and self.model.policy.box_only and not self.notes:
             self.notes = (_BOX_ONLY_NOTE.format(variant=self.model.variant),)
             warnings.warn(f"{self.notes[0]}\nhint: pass boxes_xyxy=...", NexusWarning, stacklevel=2)
-        found = self._found(array, seeds, image_embedding)
-        return [stages.record_of(mask, self.settings.output_mode) for mask in found]
+        settings, embedding = self.settings, image_embedding
+        layers = settings.crop_n_layers if seeds is None else 0
+        crops = layered_crops(size_hw, layers, settings.crop_overlap_ratio)
+        grids = settings.grids()
+        found: list[stages.Found] = []
+        for crop_box, layer in crops:
+            x0, y0, x1, y1 = crop_box
+            if embedding is None or layer > 0:
+                embedding = self.model.encode_image(array[y0:y1, x0:x1], max_pixels=None)
+            here = stages.point_seeds(grids[layer], crop_box) if seeds is None else seeds
+            crop = stages.Crop(self.model, embedding, crop_box, size_hw, settings)
+            found += crop.masks(here)
+        if len(crops) > 1:
+            found = stages.suppress_between_crops(found, settings.crop_nms_thresh)
+        if settings.min_mask_region_area > 0:
+            overlap = max(settings.box_nms_thresh, settings.crop_nms_thresh)
+            found = stages.clean_regions(found, settings.min_mask_region_area, overlap)
+        return [stages.record_of(mask, settings.output_mode) for mask in found]
 
     def generate_batch(
         self,
@@ -142,30 +154,3 @@ class SAMAutomaticMaskGenerator:
             embeddings = self.model.encode_images(part, max_pixels=max_pixels)
             for array, embedding in zip(part, embeddings, strict=True):
                 yield self.generate(array, image_embedding=embedding, max_pixels=max_pixels)
-
-    def _found(
-        self,
-        image: NDArray[Any],
-        seeds: list[stages.Seed] | None,
-        embedding: ImageEmbedding | None,
-    ) -> list[stages.Found]:
-        """Run all stages up to the records."""
-        settings = self.settings
-        size_hw = (image.shape[0], image.shape[1])
-        layers = settings.crop_n_layers if seeds is None else 0
-        crops = layered_crops(size_hw, layers, settings.crop_overlap_ratio)
-        grids = settings.grids()
-        found: list[stages.Found] = []
-        for crop_box, layer in crops:
-            x0, y0, x1, y1 = crop_box
-            if embedding is None or layer > 0:
-                embedding = self.model.encode_image(image[y0:y1, x0:x1], max_pixels=None)
-            here = stages.point_seeds(grids[layer], crop_box) if seeds is None else seeds
-            crop = stages.Crop(self.model, embedding, crop_box, size_hw, settings)
-            found += crop.masks(here)
-        if len(crops) > 1:
-            found = stages.suppress_between_crops(found, settings.crop_nms_thresh)
-        if settings.min_mask_region_area > 0:
-            overlap = max(settings.box_nms_thresh, settings.crop_nms_thresh)
-            found = stages.clean_regions(found, settings.min_mask_region_area, overlap)
-        return found

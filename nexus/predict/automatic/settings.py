@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nexus.core.choices import did_you_mean
+from nexus.core.choices import did_you_mean, entry
 from nexus.core.errors import InputError
 from nexus.models.promptable import PromptableModel
 from nexus.ops.points import layered_point_grids
@@ -79,15 +79,10 @@ class AutomaticSettings:
             value = getattr(self, name)
             if value is not None and not value >= low:
                 raise InputError(f"expected {name} of at least {low}, got {value!r}")
-        if not self.crop_overlap_ratio < 1:
-            raise InputError(
-                f"expected crop_overlap_ratio below 1, got {self.crop_overlap_ratio!r}"
-            )
-        if self.output_mode not in OUTPUT_MODES:
-            raise InputError(
-                f"expected output_mode to be one of {', '.join(OUTPUT_MODES)}, "
-                f"got {self.output_mode!r}"
-            )
+        ratio = self.crop_overlap_ratio
+        if not ratio < 1:
+            raise InputError(f"expected crop_overlap_ratio below 1, got {ratio!r}")
+        entry(dict.fromkeys(OUTPUT_MODES), self.output_mode, "an output_mode")
         self.grids()
 
     def grids(self) -> list[NDArray[np.float64]]:
@@ -132,11 +127,7 @@ _LEAST = {**dict.fromkeys(_FROM_1, 1), **dict.fromkeys(_FROM_0, 0)}
 
 
 def settings_for(model: PromptableModel, overrides: Mapping[str, Any]) -> AutomaticSettings:
-    """Return the defaults of a model, its `automatic_settings`, with some settings replaced.
-
-    Raises:
-        InputError: An unknown setting, or a value out of range.
-    """
+    """Return a model's `automatic_settings` with some replaced; errors as of its generator."""
     known = [field.name for field in dataclasses.fields(AutomaticSettings)]
     unknown = sorted(set(overrides) - set(known))
     if unknown:

@@ -41,12 +41,7 @@ from nexus.predict.threads import over_cores
 
 @dataclass(frozen=True)
 class Seed:
-    """What the model is prompted with for a mask.
-
-    Attributes:
-        prompt: In pixels of the image.
-        record: What records say of it.
-    """
+    """What the model is prompted with for a mask, in the image, and what records say of that."""
 
     prompt: Prompt
     record: dict[str, Any]
@@ -83,11 +78,7 @@ def point_seeds(grid: NDArray[np.float64], crop_box: CropBox) -> list[Seed]:
 
 
 def box_seeds(boxes_xyxy: ArrayLike, size_hw: tuple[int, int]) -> list[Seed]:
-    """Return a seed for each of (K, 4) boxes in pixels of the image.
-
-    Raises:
-        PromptError: Another shape, or a box that is malformed or does not touch the image.
-    """
+    """Return a seed for each of (K, 4) boxes in pixels of the image; each must touch it."""
     boxes = np.asarray(boxes_xyxy, np.float32)
     if boxes.size == 0:
         return []
@@ -104,15 +95,7 @@ def box_seeds(boxes_xyxy: ArrayLike, size_hw: tuple[int, int]) -> list[Seed]:
 
 @dataclass(frozen=True, eq=False)
 class Crop:
-    """A part of an image in which masks are found.
-
-    Attributes:
-        model: Finds them.
-        embedding: The encoded crop.
-        box: Where it lies in the image, edges exclusive.
-        size_hw: Of the image.
-        settings: Thresholds.
-    """
+    """A part of an image of `size_hw` in which masks are found: `box`, edges exclusive."""
 
     model: PromptableModel
     embedding: ImageEmbedding
@@ -199,14 +182,8 @@ def measure(
 ) -> tuple[dict[str, Any], int, tuple[int, int, int, int], float] | None:
     """Return RLE, area, inclusive box and stability of one mask, or None if it is to go.
 
-    It goes if it is not stable enough, or comes near an edge of the crop inside the image.
-
-    Args:
-        logits: (H, W) of the crop, at full size.
-        threshold: The cut.
-        settings: Thresholds.
-        crop_box: Where the crop lies in the image.
-        size_hw: Of the image.
+    It goes if it is not stable enough, or comes near an edge of the crop inside the image of
+    `size_hw`. Logits are (H, W) of the crop, at full size, cut at `threshold`.
     """
     stability = stability_score(logits, threshold, settings.stability_score_offset)
     if stability < _effective(settings.stability_score_thresh):

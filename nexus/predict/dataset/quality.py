@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import math
 from collections.abc import Mapping, Sequence
@@ -29,18 +30,12 @@ class Survey:
     """What one walk over a dataset finds.
 
     Attributes:
-        images: Images.
-        masks: Masks of all of them.
-        without_masks: Images that have none.
         values: For each quantity that is plotted its values: masks per image, predicted IoU,
             stability score, share of the image that a mask covers.
         best: Images with the mask of theirs that has the highest predicted IoU, best first.
         worst: The same with the lowest, worst first.
     """
 
-    images: int
-    masks: int
-    without_masks: int
     values: Mapping[str, NDArray[np.float64]]
     best: Sequence[DatasetImage]
     worst: Sequence[DatasetImage]
@@ -48,9 +43,9 @@ class Survey:
     def as_json(self) -> dict[str, Any]:
         """Return counts, and of each quantity its least, median, mean and largest value."""
         return {
-            "images": self.images,
-            "masks": self.masks,
-            "images_without_masks": self.without_masks,
+            "images": len(self.values["masks_per_image"]),
+            "masks": len(self.values["predicted_iou"]),
+            "images_without_masks": int(np.count_nonzero(self.values["masks_per_image"] == 0)),
             **{name: _summary(values) for name, values in self.values.items()},
         }
 
@@ -80,9 +75,6 @@ def survey(dataset: Dataset) -> Survey:
         "share_of_image": shares,
     }
     return Survey(
-        images=len(counts),
-        masks=len(ious),
-        without_masks=sum(count == 0 for count in counts),
         values={name: np.asarray(each, np.float64) for name, each in values.items()},
         best=[shown for _, _, shown in sorted(best, reverse=True)],
         worst=[shown for _, _, shown in sorted(worst, reverse=True)],
@@ -98,8 +90,8 @@ def write_statistics(path: Path, found: Survey) -> Path:
     width, height = _PANEL_WH
     sheet = Image.new("RGB", (2 * width, 2 * height), "white")
     titles = {
-        "masks_per_image": f"masks per image ({found.images} images)",
-        "predicted_iou": f"predicted IoU ({found.masks} masks)",
+        "masks_per_image": f"masks per image ({len(found.values['masks_per_image'])} images)",
+        "predicted_iou": f"predicted IoU ({len(found.values['predicted_iou'])} masks)",
         "stability_score": "stability score",
         "share_of_image": "share of the image, powers of ten",
     }
@@ -119,15 +111,9 @@ def write_statistics(path: Path, found: Survey) -> Path:
 
 
 def write_contact_sheet(path: Path, found: Survey, *, max_pixels: int | None = None) -> Path:
-    """Draw the best and the worst masks of a survey as PNG; return the path.
+    """Draw the best and the worst masks of a survey as PNG; all else as in `write_statistics`.
 
-    Args:
-        path: A name that ends in .png.
-        found: From `survey`.
-        max_pixels: As in `nexus.data.images.load_image`.
-
-    Raises:
-        OSError: It cannot be written.
+    The limit `max_pixels` is that of `nexus.data.images.load_image`.
     """
     groups = (("best predicted IoU", found.best), ("worst predicted IoU", found.worst))
     return write_tiles(
@@ -154,10 +140,8 @@ def _tile(image: DatasetImage, max_pixels: int | None) -> Tile:
     margin = max(4, (x1 - x0) // 4, (y1 - y0) // 4)
     window = np.s_[max(0, y0 - margin) : y1 + margin, max(0, x0 - margin) : x1 + margin]
     shown = decode_rle(mask["segmentation"])[window]
-    try:
+    with contextlib.suppress(NexusError, OSError):  # gone since; the masks are what matters
         part = load_image(image.source.path, max_pixels=max_pixels)[window]
-    except (NexusError, OSError):  # gone since; the masks are what matters
-        return blank_tile(), caption
-    if part.shape[:2] != shown.shape:
-        return blank_tile(), caption
-    return fitted(overlay(part, shown[None]), Image.Resampling.BILINEAR), caption
+        if part.shape[:2] == shown.shape:
+            return fitted(overlay(part, shown[None]), Image.Resampling.BILINEAR), caption
+    return blank_tile(), caption

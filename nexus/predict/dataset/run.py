@@ -21,12 +21,12 @@ from nexus.core.files import write_text
 from nexus.data.formats.dataset import (
     Dataset,
     DatasetImage,
-    InputImage,
+    InputFile,
     find_images,
     mask_record,
     with_category,
 )
-from nexus.data.formats.records import flat_records
+from nexus.data.formats.per_dataset import flat_records
 from nexus.data.formats.writers import FORMATS, PICTURES, write_dataset
 from nexus.data.images.loading import DEFAULT_MAX_PIXELS, load_image
 from nexus.predict.dataset.quality import survey, write_contact_sheet, write_statistics
@@ -162,7 +162,7 @@ def generate_dataset(
 
 
 def run_dataset(
-    images: Sequence[InputImage],
+    images: Sequence[InputFile],
     output_dir: str | os.PathLike[str],
     generator: MaskGenerator,
     options: DatasetOptions,
@@ -173,14 +173,8 @@ def run_dataset(
 ) -> DatasetResult:
     """Generate the masks of the images that are left, and write the dataset.
 
-    Args:
-        images: In the order they have in the dataset.
-        output_dir: As in `generate_dataset`, whose errors are those of this too.
-        generator: The same.
-        options: What becomes of the masks.
-        pool: Who generates.
-        progress: As in `generate_dataset`.
-        records: Return the records of all masks, which are then all in memory.
+    All is as in `generate_dataset`, errors too. The images are in the order they have in the
+    dataset; with `records` those of all masks are returned, which are then all in memory.
     """
     settings = describe_generator(generator)
     jobs = []
@@ -215,12 +209,7 @@ def run_dataset(
 
 @dataclass(frozen=True)
 class MasksOfFile:
-    """Reads an image and generates its masks: what is done with each file.
-
-    Attributes:
-        generator: What makes them.
-        max_pixels: As in `nexus.data.images.load_image`.
-    """
+    """Reads an image and generates its masks: what is done with each file."""
 
     generator: MaskGenerator
     max_pixels: int | None
@@ -245,22 +234,17 @@ class MasksOfFile:
         image = load_image(path, max_pixels=self.max_pixels)
         size_hw = (image.shape[0], image.shape[1])
         # A limit of the generator's own does not count: the image has passed that of the run.
-        known = inspect.signature(self.generator.generate).parameters
-        records = self.generator.generate(
-            image, **({"max_pixels": None} if "max_pixels" in known else {})
-        )
+        limited = "max_pixels" in inspect.signature(self.generator.generate).parameters
+        records = self.generator.generate(image, **({"max_pixels": None} if limited else {}))
         masks = [mask_record(record, size_hw) for record in records]
         return {"size_hw": list(size_hw), "masks": [mask for mask in masks if mask["area"]]}
 
 
 @dataclass(frozen=True)
 class _Kept:
-    """The images that are done, in order, with the masks that clear the limits.
+    """The images done, in order, with the masks that clear the limits; read at each walk."""
 
-    They are read from the ledger each time one goes over them.
-    """
-
-    images: Sequence[InputImage]
+    images: Sequence[InputFile]
     ledger: Ledger
     options: DatasetOptions
 

@@ -21,16 +21,17 @@ def describe_generator(generator: Any) -> dict[str, Any]:
     compared by value, weights by a digest of samples from every tensor. What has neither attribute
     is described by its class alone.
     """
-    described: dict[str, Any] = {"generator": type(generator).__qualname__}
-    settings = _plain(getattr(generator, "settings", None))
+    settings, model = (
+        _plain(getattr(generator, "settings", None)),
+        getattr(generator, "model", None),
+    )
     if isinstance(settings, dict):
         settings = {name: settings[name] for name in settings if name not in _WITHOUT_EFFECT}
-    if settings is not None:
-        described["settings"] = settings
-    model = getattr(generator, "model", None)
-    if model is not None:
-        described["model"] = describe_model(model)
-    return described
+    return {
+        "generator": type(generator).__qualname__,
+        **({} if settings is None else {"settings": settings}),
+        **({} if model is None else {"model": describe_model(model)}),
+    }
 
 
 def describe_model(model: Any) -> dict[str, Any]:

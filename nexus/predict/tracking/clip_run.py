@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nexus.core.errors import InputError, NexusError, VideoError
-from nexus.core.files import claimed, write_text
-from nexus.core.interrupts import uninterrupted
+from nexus.core.files import claimed, uninterrupted, write_text
 from nexus.core.progress import Progress
 from nexus.data.images.loading import DEFAULT_MAX_PIXELS
 from nexus.data.tracks.track_writer import LARGEST_PNG_ID
@@ -90,11 +89,10 @@ class ClipTracks:
 
 
 def open_clip(clip: VideoLike, options: TrackOptions) -> VideoSource:
-    """Open a clip to track.
+    """Open a clip to track; errors as in `open_video`.
 
     Raises:
-        VideoError: It is no video, or cannot be read again.
-        ImageError: Its frames are too large.
+        VideoError: It cannot be read again.
         MissingDependencyError: PyAV is wanted, also for the overlay, and not installed.
     """
     if options.overlay:  # not after hours of work
@@ -191,13 +189,22 @@ class ClipRun:
             session, first = self._session(model, progress)
             with session:
                 # Not before the prompts are taken: it removes the results of an earlier run.
-                self._outputs = TrackOutputs(self.folder, self.source, self.options, progress)
+                outputs = TrackOutputs(self.folder, self.source, self.options, progress)
+                self._outputs = outputs
                 if not self.options.resume:
                     saved.unlink(missing_ok=True)
                     self._write_settings(first)
-                with self._outputs:
-                    self._propagate(session, first, self._outputs, progress)
-            self._check_end(len(self._outputs.written))
+                with outputs:
+                    self._propagate(session, first, outputs, progress)
+            asked_for, done = self.options.stop, len(outputs.written)
+            cut_off = self.source.truncated and self.span.step > 0
+            short = cut_off and (asked_for is None or asked_for > (self.source.frame_count or 0))
+            if self.failure is None and (short or done < len(self.span)):
+                self.failure = VideoError(
+                    f"expected frames up to the end of {self.source.name}, got {done} good ones, "
+                    "which were tracked",
+                    hint=" ".join(self.source.notes) or None,
+                )
             saved.unlink(missing_ok=True)
         return self.result()
 
@@ -259,18 +266,6 @@ class ClipRun:
         except VideoError as error:
             self.failure = error
 
-    def _check_end(self, done: int) -> None:
-        """Note it as a failure if there are fewer frames than asked for."""
-        asked_for, count = self.options.stop, self.source.frame_count or 0
-        cut_off = self.source.truncated and self.span.step > 0
-        short = cut_off and (asked_for is None or asked_for > count)
-        if self.failure is None and (short or done < len(self.span)):
-            self.failure = VideoError(
-                f"expected frames up to the end of {self.source.name}, got {done} good ones, "
-                "which were tracked",
-                hint=" ".join(self.source.notes) or None,
-            )
-
     def _read_settings(self) -> dict[str, Any]:
         path = self.folder / SETTINGS
         try:
@@ -287,16 +282,10 @@ class ClipRun:
 
 
 def _span(prompts: Sequence[ObjectPrompt], source: VideoSource, options: TrackOptions) -> range:
-    """Return the frames to track, in order.
-
-    Raises:
-        InputError: There is none.
-    """
-    prompted = [prompt.frame_index for prompt in prompts]
-    count, stop = source.frame_count or 0, options.stop
-    first = options.start
+    """Return the frames to track, in order; at least one."""
+    count, first, stop = source.frame_count or 0, options.start, options.stop
     if first is None:
-        first = max(prompted) if options.reverse else min(prompted)
+        first = (max if options.reverse else min)(prompt.frame_index for prompt in prompts)
     source.checked(first)
     if options.reverse:
         span = range(first, -1 if stop is None else stop, -1)

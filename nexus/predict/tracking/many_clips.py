@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from nexus.data.video.clip_files import find_clips, holds_clips
 from nexus.data.video.opening import VideoLike
 from nexus.predict.dataset.settings import describe_model
 from nexus.predict.jobs import Job
-from nexus.predict.ledger import Ledger, file_stamp, open_ledger
+from nexus.predict.ledger import file_stamp, open_ledger
 from nexus.predict.pool import Pool
 from nexus.predict.tracking.clip_run import ClipRun, ClipTracks, TrackOptions, open_clip
 from nexus.predict.tracking.object_prompts import ObjectPrompt, PromptsLike, prompts_of_clips
@@ -90,7 +90,7 @@ def track_video(
         MissingDependencyError: PyAV or Ray is wanted and not installed.
         OSError: A file cannot be written.
     """
-    options, folder = options or TrackOptions(), Path(output_dir)
+    options, folder, names = options or TrackOptions(), Path(output_dir), _names_of(model)
     pool = Pool(workers, threads, ray)
     a_path = (str, os.PathLike)
     if isinstance(clips, a_path):
@@ -99,14 +99,15 @@ def track_video(
         many = isinstance(clips, (list, tuple)) and all(isinstance(one, a_path) for one in clips)
     if many:
         paths: Any = clips
-        run = ClipsRun(find_clips(paths, leave_out=folder), prompts, folder, options)
-        result = run.track(model, pool, progress=progress)
+        found = find_clips(paths, leave_out=folder)
+        joined = prompts_of_clips(prompts, [(clip.file_name, clip.name) for clip in found])
+        result = track_clips(model, found, joined, folder, options, names, pool, progress=progress)
     else:
         with open_clip(clips, options) as source:
-            names = (source.path.name, source.path.stem) if source.path else (source.name,) * 2
-            joined = prompts_of_clips(prompts, [names])[0]
-            alone = ClipRun(source, joined, folder, options, _names_of(model))
-            result = TrackResult([alone.track(model, progress=progress)])
+            called = (source.path.name, source.path.stem) if source.path else (source.name,) * 2
+            (alone,) = prompts_of_clips(prompts, [called])
+            run = ClipRun(source, alone, folder, options, names)
+            result = TrackResult([run.track(model, progress=progress)])
     if result.failures and not progress:
         first = result.failures[0]
         warnings.warn(
@@ -118,71 +119,45 @@ def track_video(
     return result
 
 
-class ClipsRun:
-    """One run over many clips: checked when it is made, and tracked once.
+def track_clips(
+    model: SAM2,
+    clips: Sequence[InputFile],
+    prompts: Sequence[list[ObjectPrompt]],
+    folder: Path,
+    options: TrackOptions,
+    names: Mapping[str, Any],
+    pool: Pool,
+    *,
+    progress: bool = False,
+) -> TrackResult:
+    """Track through the clips that are left, each into a folder of its own.
 
-    Args:
-        clips: The clips.
-        prompts: As in `track_video`.
-        folder: Has a folder for each clip.
-        options: What becomes of each clip. What is there is always gone on with, unless it is to
-            be overwritten.
-
-    Raises:
-        InputError: A clip has no prompts.
+    What is there is always gone on with, unless it is to be overwritten. Clips are those of
+    `find_clips`, prompts those of `prompts_of_clips`; `names` is what `track.json` says of the
+    model. The rest is as in `track_video`, errors too.
     """
-
-    def __init__(
-        self, clips: list[InputFile], prompts: PromptsLike, folder: Path, options: TrackOptions
-    ) -> None:
-        self.clips = clips
-        self.prompts = prompts_of_clips(prompts, [(clip.file_name, clip.name) for clip in clips])
-        self.folder = folder
-        self.options = options
-
-    def track(
-        self,
-        model: SAM2,
-        pool: Pool | None = None,
-        *,
-        names: Mapping[str, Any] | None = None,
-        progress: bool = False,
-    ) -> TrackResult:
-        """Track through the clips that are left; errors are those of `track_video`.
-
-        Args:
-            model: A model that tracks.
-            pool: Who does the clips.
-            names: What `track.json` says of the model; None names it by itself.
-            progress: Show clips done, the time that is left and failures on stderr.
-        """
-        work = TrackWork(model, self.options, names or _names_of(model))
-        if self.options.overwrite:
-            with claimed(self.folder) as state:
-                (state / "journal.jsonl").unlink(missing_ok=True)
-        settings = {**self.options.kept(), "model": describe_model(model)}
-        with open_ledger(self.folder, settings) as ledger:
-            jobs = [self._job(*each, ledger) for each in zip(self.clips, self.prompts, strict=True)]
-            ledger.fill(jobs, work, pool, unit="clips", progress=progress)
-            return TrackResult([self._tracks(clip, ledger) for clip in self.clips])
-
-    def _job(self, clip: InputFile, prompts: list[ObjectPrompt], ledger: Ledger) -> Job:
-        folder = self.folder / clip.name
-        state = [file_stamp(clip.path), [prompt.as_json() for prompt in prompts]]
-        item = clip.path, folder, prompts, state
-        known = ledger.read(clip.file_name) if clip.file_name in ledger else {}
-        done = known.get("state") == state and (folder / LOG).exists()
-        # A stamp that no record has, where the clip or its prompts are others now, or its results
-        # were removed so that they are made anew.
-        stamp = known["stamp"] if done else time.time_ns()
-        return Job(clip.file_name, item, str(clip.path), stamp)
-
-    def _tracks(self, clip: InputFile, ledger: Ledger) -> ClipTracks:
-        name, files = clip.file_name, result_files(self.folder / clip.name)
-        error = ledger.failures.get(name)
-        if error is not None:
-            return ClipTracks(name, files, {}, error.message, error.hint)
-        return ClipTracks(name, files, dict(ledger.read(name)["report"]))
+    if options.overwrite:
+        with claimed(folder) as its_state:
+            (its_state / "journal.jsonl").unlink(missing_ok=True)
+    jobs, tracks = [], []
+    with open_ledger(folder, {**options.kept(), "model": describe_model(model)}) as ledger:
+        for clip, each in zip(clips, prompts, strict=True):
+            place = folder / clip.name
+            state = [file_stamp(clip.path), [prompt.as_json() for prompt in each]]
+            known = ledger.read(clip.file_name) if clip.file_name in ledger else {}
+            done = known.get("state") == state and (place / LOG).exists()
+            # A stamp that no record has, where the clip or its prompts are others now, or its
+            # results were removed so that they are made anew.
+            stamp = known["stamp"] if done else time.time_ns()
+            jobs.append(Job(clip.file_name, (clip.path, place, each, state), str(clip.path), stamp))
+        ledger.fill(jobs, TrackWork(model, options, names), pool, unit="clips", progress=progress)
+        for clip in clips:
+            error = ledger.failures.get(clip.file_name)
+            report = {} if error else dict(ledger.read(clip.file_name)["report"])
+            told = (error.message, error.hint) if error else ()
+            files = result_files(folder / clip.name)
+            tracks.append(ClipTracks(clip.file_name, files, report, *told))
+    return TrackResult(tracks)
 
 
 @dataclass(frozen=True)

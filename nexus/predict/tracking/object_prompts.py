@@ -177,20 +177,19 @@ def prompts_of_clips(
         InputError: A clip without prompts, or a file that does not hold any.
     """
     given = read_prompts(prompts) if isinstance(prompts, (str, os.PathLike)) else prompts
-    if isinstance(given, Mapping):
-        found = [
-            [p for name in dict.fromkeys(names) for p in given.get(name, ())] for names in clips
-        ]
-    else:
-        found = [list(given)] * len(clips)
-    lacking = [names[0] for names, each in zip(clips, found, strict=True) if not each]
-    if lacking:
-        there = ", ".join(map(repr, [*given][:8])) if isinstance(given, Mapping) else ""
-        raise InputError(
-            f"expected at least one prompt for every clip, got none for {lacking[0]!r}",
-            hint=f"there are prompts for {there}" if there else None,
-        )
-    return [join_prompts(each) for each in found]
+    by_name = given if isinstance(given, Mapping) else {}
+    everywhere = [] if isinstance(given, Mapping) else [*given]
+    found = []
+    for names in clips:
+        own = [prompt for name in dict.fromkeys(names) for prompt in by_name.get(name, ())]
+        if not (own or everywhere):
+            there = ", ".join(map(repr, [*by_name][:8]))
+            raise InputError(
+                f"expected at least one prompt for every clip, got none for {names[0]!r}",
+                hint=f"there are prompts for {there}" if there else None,
+            )
+        found.append(join_prompts(own or everywhere))
+    return found
 
 
 def read_prompts(
@@ -208,12 +207,12 @@ def read_prompts(
     try:
         text = file.read_text("utf-8-sig")
         content = _csv_records(text) if file.suffix.lower() == ".csv" else json.loads(text)
-        if isinstance(content, Mapping):
-            return {
-                name: [ObjectPrompt.from_json(record, file.parent) for record in records]
-                for name, records in content.items()
-            }
-        return [ObjectPrompt.from_json(record, file.parent) for record in content]
+        by_clip = content if isinstance(content, Mapping) else {"": content}
+        read = {
+            name: [ObjectPrompt.from_json(record, file.parent) for record in records]
+            for name, records in by_clip.items()
+        }
+        return read if by_clip is content else read[""]
     except InputError as error:
         raise InputError(f"{str(file)!r}: {error.message}", hint=error.hint) from error
     except (OSError, ValueError, TypeError, AttributeError) as error:

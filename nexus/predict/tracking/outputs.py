@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nexus.core.errors import InputError
 from nexus.core.progress import Progress
-from nexus.core.types.frame_masks import FrameMasks
+from nexus.core.types.masks import FrameMasks
 from nexus.data.tracks.track_writer import LOG, TRACK_FILES, TrackWriter, overlay_tracks
 from nexus.data.video.source import VideoSource
 from nexus.data.video.video_writer import VideoWriter
@@ -51,22 +51,17 @@ class TrackOutputs:
         self._progress = progress
         self._video: VideoWriter | None = None
         self._open = ExitStack()
-        self._tracks = TrackWriter(
-            folder,
-            formats=(*options.formats, "csv"),
-            resume=options.resume,
-            overwrite=not options.resume,
-        )
+        formats, resume = (*options.formats, "csv"), options.resume
+        self._tracks = TrackWriter(folder, formats=formats, resume=resume, overwrite=not resume)
         self.written: set[int] = set(self._tracks.frames)
-        if not options.resume:
+        if not resume:
             (folder / OVERLAY).unlink(missing_ok=True)
 
     def __enter__(self) -> TrackOutputs:
         with ExitStack() as stack:
             stack.enter_context(self._tracks)
             if self._options.overlay and not self._options.reverse:
-                self._video = stack.enter_context(self._new_video())
-                self._draw_again(self._video)
+                self._video = self._overlay(stack)
             self._open = stack.pop_all()
         return self
 
@@ -75,8 +70,8 @@ class TrackOutputs:
             self._video.discard()
         self._open.__exit__(*raised)
         if self._options.overlay and self._options.reverse and self.written:
-            with self._new_video() as video:
-                self._draw_again(video)
+            with ExitStack() as stack:
+                self._overlay(stack)
 
     def write(self, frame: FrameMasks) -> bool:
         """Write one frame of a session, unless an earlier run has; return whether it was new."""
@@ -89,20 +84,21 @@ class TrackOutputs:
         self.written.add(frame.index)
         return True
 
-    def _new_video(self) -> VideoWriter:
-        """Start an overlay; until it holds what earlier runs did, an interrupt leaves theirs."""
+    def _overlay(self, stack: ExitStack) -> VideoWriter:
+        """Start an overlay with the frames written already; the stack closes it.
+
+        Until it holds those, an interrupt leaves what an earlier run made.
+        """
         path, source = self.folder / OVERLAY, self._source
         video = VideoWriter(path, source.size_hw, rate=source.rate, keep_partial=False)
         self.notes = video.notes
-        return video
-
-    def _draw_again(self, video: VideoWriter) -> None:
-        """Draw the frames that are written already."""
+        stack.enter_context(video)
         with Progress(len(self.written), label="overlay", shown=self._progress) as progress:
             for index in sorted(self.written):
                 self._draw(video, index, *self._tracks.read(index))
                 progress.advance()
         video.keep_partial = True
+        return video
 
     def _draw(self, video: VideoWriter, index: int, *shown: Any) -> None:
         """Draw the numbers of the objects of a frame, their masks and their scores."""
@@ -115,12 +111,7 @@ def result_files(folder: Path) -> list[Path]:
 
 
 def refuse_results(folder: Path, clip: Path | None, options: TrackOptions) -> None:
-    """Refuse a folder in which a run would destroy something, or find nothing to go on with.
-
-    Raises:
-        InputError: It holds results, and the options neither resume nor overwrite them; or it is
-            where the clip is; or there is nothing to resume; or it is no folder.
-    """
+    """Refuse a folder in which a run would destroy something, or find nothing to go on with."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"expected the output to be a folder, got the file {str(folder)!r}")
     targets = {path.resolve() for path in (folder / OVERLAY, folder / "masks")}

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from nexus.core.errors import EmbeddingError, InputError, PromptError, VideoError
 from nexus.core.types import ImageEmbedding, Prompt
-from nexus.core.types.frame_masks import FrameMasks
-from nexus.core.types.masks import Masks
+from nexus.core.types.masks import FrameMasks, Masks
 from nexus.data.images.loading import ImageLike
 from nexus.models.frame import mask_to_frame
 from nexus.models.memory import FrameFeatures, ObjectOutputs, Past, Remembered, Seed, TrackMemory
@@ -46,14 +45,42 @@ def track(
     embedding = model.encode_frames([image], input_side=input_side)[0]
     frame = model.frame_features(embedding)
     if memory is None:
-        return _redrawn(model, frame, _plain_masks(prev_mask), embedding.fingerprint)
-    _check_memory(memory, embedding)
+        rough = {}
+        for k, mask in _plain_masks(prev_mask).items():  # of the frame before, redrawn on this one
+            check_prompt(Prompt(mask=mask), frame.geometry.original_size_hw)
+            # As logits, or the mask would be adopted as that of this frame.
+            rough[k] = Prompt(mask=mask_to_frame(mask, frame.geometry, frame.mask_size_hw)[0])
+        memory, begun = _begun(model, frame, rough, embedding.fingerprint)
+        shown = show(model, frame, 0, 0.0, {k: each.rows()[0] for k, each in begun.items()})
+        return dataclasses.replace(shown, memory=memory)
+    if memory.fingerprint != embedding.fingerprint:
+        raise EmbeddingError(
+            f"expected memory made by this {embedding.model}, got another model's",
+            hint="start again with predict on a first frame",
+        )
+    if memory.size_hw != embedding.original_size_hw:
+        (height, width), (got_height, got_width) = memory.size_hw, embedding.original_size_hw
+        raise VideoError(
+            f"expected a frame of {width} x {height} pixels like those before, got "
+            f"{got_width} x {got_height}",
+            hint="bring all frames to one size",
+        )
     span, t = model.config.pointer_span(frame_count), memory.next_index
     features = condition(model, frame, t, list(memory.objects.values()), span)
     outputs = model.decode_objects(frame, features)
     found = _remembered(model, frame, outputs, prompted=False)
+    memories = model.config.max_memories
+
+    def recent(seen: Mapping[int, Remembered]) -> dict[int, Remembered]:
+        """Return what later frames still look back at: pointers further than memory tokens."""
+        return {
+            u: each if u > t - memories else Remembered(each.pointer.new_zeros(0, 0), each.pointer)
+            for u, each in seen.items()
+            if u > t - max(span, memories)
+        }
+
     objects = {
-        k: Past(past.conditioning, _recent({**past.others, t: seen}, t, span, model))
+        k: Past(past.conditioning, recent({**past.others, t: seen}))
         for (k, past), seen in zip(memory.objects.items(), found, strict=True)
     }
     shown = show(model, frame, t, t / _RATE, dict(zip(objects, outputs.rows(), strict=True)))
@@ -79,22 +106,6 @@ def _memory_of(prev_mask: Any, memory: TrackMemory | None) -> TrackMemory | None
             hint="start with prev_mask=model.predict(image=first_frame, prompt=...)",
         )
     return None
-
-
-def _check_memory(memory: TrackMemory, embedding: ImageEmbedding) -> None:
-    """Refuse memories of another model and frames of another size."""
-    if memory.fingerprint != embedding.fingerprint:
-        raise EmbeddingError(
-            f"expected memory made by this {embedding.model}, got another model's",
-            hint="start again with predict on a first frame",
-        )
-    if memory.size_hw != embedding.original_size_hw:
-        height, width = memory.size_hw
-        raise VideoError(
-            f"expected a frame of {width} x {height} pixels like those before, got "
-            f"{embedding.original_size_hw[1]} x {embedding.original_size_hw[0]}",
-            hint="bring all frames to one size",
-        )
 
 
 def _sown(model: MemoryModel, seed: Seed, input_side: int | None) -> TrackMemory:
@@ -144,23 +155,6 @@ def _plain_masks(prev_mask: Any) -> dict[int, NDArray[np.bool_]]:
     return dict(enumerate(array, FIRST_ID))
 
 
-def _redrawn(
-    model: MemoryModel,
-    frame: FrameFeatures,
-    masks: Mapping[int, NDArray[np.bool_]],
-    fingerprint: str,
-) -> FrameMasks:
-    """Redraw plain masks of the frame before on this one, which becomes frame 0."""
-    rough = {}
-    for k, mask in masks.items():
-        check_prompt(Prompt(mask=mask), frame.geometry.original_size_hw)
-        # As logits, or the mask would be adopted as that of this frame.
-        rough[k] = Prompt(mask=mask_to_frame(mask, frame.geometry, frame.mask_size_hw)[0])
-    memory, outputs = _begun(model, frame, rough, fingerprint)
-    shown = show(model, frame, 0, 0.0, {k: each.rows()[0] for k, each in outputs.items()})
-    return dataclasses.replace(shown, memory=memory)
-
-
 def _remembered(
     model: MemoryModel, frame: FrameFeatures, outputs: ObjectOutputs, prompted: bool
 ) -> list[Remembered]:
@@ -168,15 +162,3 @@ def _remembered(
     logits, scores = outputs.low_res_logits, outputs.object_score_logits
     memories = remember(model, frame, logits, scores, [prompted] * len(logits))
     return [Remembered(*row) for row in zip(memories, outputs.object_pointer, strict=True)]
-
-
-def _recent(
-    seen: Mapping[int, Remembered], t: int, span: int, model: MemoryModel
-) -> dict[int, Remembered]:
-    """Return what frames after t still look back at: pointers further than memory tokens."""
-    memories = model.config.max_memories
-    return {
-        u: each if u > t - memories else Remembered(each.pointer.new_zeros(0, 0), each.pointer)
-        for u, each in seen.items()
-        if u > t - max(span, memories)
-    }

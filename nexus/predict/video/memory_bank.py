@@ -11,11 +11,10 @@ import dataclasses
 import os
 import tempfile
 import weakref
-from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 import torch
@@ -25,9 +24,6 @@ from nexus.models.memory import Past, Remembered
 
 Kind = Literal["conditioning", "corrected", "held", "tracked"]
 """What a frame is to an object, see `ObjectTrack`; a tracked one may be tracked over again."""
-
-_UNUSED = -1
-_HEAD = 4  # prompted, reverse, IoU score, object score logit
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,10 +95,11 @@ class HistoryFile:
         self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115
         self._finalizer = weakref.finalize(self, self._file.close)
         self._most = max(1, most)
-        self._mask_hw = mask_hw
-        self._head = _HEAD + pointer_size
-        self._length = self._head + mask_hw[0] * mask_hw[1]
-        self._owners = array("q")  # the frame in each place of the file
+        # Prompted, reverse, IoU score, object score logit; and the pointer.
+        head: list[Any] = [("flags", np.float32, 4), ("pointer", np.float32, (pointer_size,))]
+        self._head = np.dtype(head)
+        self._whole = np.dtype([*head, ("mask", np.float32, mask_hw)])
+        self._owners: dict[int, int] = {}  # the frame in each place of the file
 
     def write(self, index: int, seen: Seen) -> None:
         """Keep a frame; without its mask it is not worth keeping.
@@ -112,18 +109,12 @@ class HistoryFile:
         """
         if seen.low_res_logits is None:
             return
-        head = [seen.prompted, seen.reverse, seen.iou_score, seen.object_score_logit]
-        parts = [
-            np.array(head, np.float32),
-            seen.pointer.float().cpu().numpy(),
-            seen.low_res_logits.float().cpu().numpy().ravel(),
-        ]
+        flags = [seen.prompted, seen.reverse, seen.iou_score, seen.object_score_logit]
+        parts = [part.float().cpu().numpy() for part in (seen.pointer, seen.low_res_logits)]
         place = index % self._most
-        if place >= len(self._owners):
-            self._owners.extend([_UNUSED] * (place + 1 - len(self._owners)))
-        self._owners[place] = _UNUSED  # a write that fails leaves no frame there
-        self._file.seek(place * self._length * 4)
-        data = memoryview(np.concatenate(parts).tobytes())
+        self._owners.pop(place, None)  # a write that fails leaves no frame there
+        self._file.seek(place * self._whole.itemsize)
+        data = memoryview(np.array((flags, *parts), self._whole).tobytes())
         while data:  # an unbuffered file may take only a part
             data = data[self._file.write(data) :]
         self._owners[place] = index
@@ -132,32 +123,30 @@ class HistoryFile:
         """Return a frame, or None if it was never kept or has lost its place."""
         if index not in self:
             return None
-        self._file.seek((index % self._most) * self._length * 4)
-        count = self._length if with_mask else self._head
-        values = np.frombuffer(self._file.read(count * 4), np.float32).copy()
-        prompted, reverse, iou_score, object_score_logit = values[:_HEAD].tolist()
+        self._file.seek((index % self._most) * self._whole.itemsize)
+        kind = self._whole if with_mask else self._head
+        record = np.frombuffer(bytearray(self._file.read(kind.itemsize)), kind)[0]
+        prompted, reverse, iou_score, object_score_logit = record["flags"].tolist()
         return Seen(
-            torch.from_numpy(values[_HEAD : self._head]),
+            torch.from_numpy(record["pointer"]),
             iou_score,
             object_score_logit,
             bool(prompted),
             bool(reverse),
-            torch.from_numpy(values[self._head :]).view(self._mask_hw) if with_mask else None,
+            torch.from_numpy(record["mask"]) if with_mask else None,
             None,
         )
 
     def __contains__(self, index: int) -> bool:
-        place = index % self._most
-        return place < len(self._owners) and self._owners[place] == index
+        return self._owners.get(index % self._most) == index
 
     def lost(self, index: int) -> bool:
         """Tell whether a frame's place was taken by another one."""
-        place = index % self._most
-        return place < len(self._owners) and self._owners[place] not in (_UNUSED, index)
+        return self._owners.get(index % self._most, index) != index
 
-    def frames(self) -> Iterator[int]:
-        """Give the numbers of the frames it holds."""
-        return (index for index in self._owners if index != _UNUSED)
+    def frames(self) -> Iterable[int]:
+        """Return the numbers of the frames it holds."""
+        return self._owners.values()
 
     def close(self) -> None:
         """Remove the file."""
@@ -198,16 +187,17 @@ class ObjectTrack:
     def _settled(self) -> dict[Kind, dict[int, Seen]]:
         return {"conditioning": self.conditioning, "corrected": self.corrected, "held": self.held}
 
+    def _home(self, index: int) -> dict[int, Seen]:
+        """Return the settled frames that a frame is among, or else the window."""
+        return next((frames for frames in self._settled.values() if index in frames), self._live)
+
     def is_settled(self, index: int) -> bool:
         """Tell whether tracking passes over a frame without touching it."""
-        return any(index in frames for frames in self._settled.values())
+        return self._home(index) is not self._live
 
     def get(self, index: int, with_mask: bool = True) -> Seen | None:
         """Return what is known of a frame; without `with_mask` the mask may be missing."""
-        for frames in self._settled.values():
-            if index in frames:
-                return frames[index]
-        seen = self._live.get(index)
+        seen = self._home(index).get(index)
         if seen is not None and (seen.low_res_logits is not None or not with_mask):
             return seen
         read = None if self._history is None else self._history.read(index, with_mask)
@@ -243,12 +233,11 @@ class ObjectTrack:
         seen = self.get(index)
         if seen is None:
             return
-        seen = dataclasses.replace(seen, memory=memory.to(self.device))
-        for frames in self._settled.values():
-            if index in frames:
-                frames[index] = seen  # in its place: they are looked back at in order
-                return
-        self.put(index, seen)
+        seen, home = dataclasses.replace(seen, memory=memory.to(self.device)), self._home(index)
+        if home is self._live:
+            self.put(index, seen)
+        else:
+            home[index] = seen  # in its place: they are looked back at in order
 
     def past(self, indices: Iterable[int]) -> Past:
         """Return all conditioning frames, and those of some others that are known."""
@@ -295,19 +284,14 @@ class ObjectTrack:
             if seen.low_res_logits is None:  # it went down before
                 continue
             if self.history_bytes:
-                self._file(seen.low_res_logits, seen.pointer).write(index, seen)
+                if self._history is None:
+                    shapes = (*seen.low_res_logits.shape,), len(seen.pointer)
+                    record = 4 * (4 + seen.pointer.numel() + seen.low_res_logits.numel())
+                    self._history = HistoryFile(self.folder, self.history_bytes // record, *shapes)
+                self._history.write(index, seen)
             # A pointer is a row of all objects' pointers; a view would keep them all.
             pointer = seen.pointer.clone()
             light = dataclasses.replace(seen, pointer=pointer, low_res_logits=None, memory=None)
             self._live[index] = light
         while len(self._live) > self.pointers:
             self._live.popitem(last=False)
-
-    def _file(self, low_res_logits: Tensor, pointer: Tensor) -> HistoryFile:
-        """Return the file, made when it is first asked for, for masks and pointers alike."""
-        if self._history is None:
-            height, width = low_res_logits.shape
-            record = 4 * (_HEAD + len(pointer) + height * width)
-            most = self.history_bytes // record
-            self._history = HistoryFile(self.folder, most, (height, width), len(pointer))
-        return self._history

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from nexus.core.device import resolve_device
 from nexus.core.errors import InputError, NexusWarning
 from nexus.core.types import Prompt, PromptLike
-from nexus.core.types.frame_masks import FrameMasks
+from nexus.core.types.masks import FrameMasks
 from nexus.data.images.loading import DEFAULT_MAX_PIXELS
 from nexus.data.video.opening import VideoLike, open_video
 from nexus.data.video.source import FrameIndexError, VideoSource
@@ -146,8 +146,11 @@ class VideoSession:
         track.release_held()
         track.put(t, seen, "corrected" if corrects else "conditioning")
         self._tracks[object_id] = track
-        if corrects:
-            self._hold_others(t, object_id)
+        # The others are kept as they are on a corrected frame, which the original does too.
+        for other in self._tracks.values() if corrects else ():
+            seen_there = None if other.is_settled(t) else other.get(t)
+            if seen_there is not None and seen_there.low_res_logits is not None:
+                other.put(t, seen_there, "held")
         return self._shown(t, frame)
 
     def propagate(
@@ -179,7 +182,13 @@ class VideoSession:
                 f"expected a source that can go back, got {self.source.name}",
                 hint="collect its frames in a list, or write them to a file",
             )
-        first = self._default_start(reverse) if start is None else self.source.checked(start)
+        if start is None:
+            frames = [t for track in self._tracks.values() for t in track.conditioning]
+            first = max(frames) if reverse else min(frames)
+            if not self.source.seekable and first not in self._frames:
+                first = max(first, self._newest)
+        else:
+            first = self.source.checked(start)
         last = None if stop is None else _whole(stop, "stop")
         if last is not None and (last > first if reverse else last < first):
             side = "at most" if reverse else "at least"
@@ -273,16 +282,19 @@ class VideoSession:
     def _identity(self) -> dict[str, Any]:
         return identity_of(self.model, self.source, self.settings.input_side)
 
-    def _default_start(self, reverse: bool) -> int:
-        frames = [t for track in self._tracks.values() for t in track.conditioning]
-        first = max(frames) if reverse else min(frames)
-        if self.source.seekable or first in self._frames:
-            return first
-        return max(first, self._newest)
-
     def _run(self, first: int, stop: int | None, reverse: bool) -> Iterator[FrameMasks]:
         t, step, this_round = first, -1 if reverse else 1, self._round
-        notes = self._notes(first, step)
+        notes: tuple[str, ...] = ()
+        behind = [first - step * age for age in range(1, self.model.config.max_memories)]
+        lost = [k for k, track in self._tracks.items() if any(track.lost(u) for u in behind)]
+        if lost:
+            note = (
+                f"frames before {first} of objects {lost} are no longer remembered, and tracking "
+                "goes on without them; a session with more than history_bytes="
+                f"{self.settings.history_bytes} remembers more"
+            )
+            warnings.warn(note, NexusWarning, stacklevel=2)
+            notes = (note,)
         while t != stop and self._tracks and self._round == this_round:
             if t not in self._frames and not self.source.has(t):
                 return
@@ -291,25 +303,17 @@ class VideoSession:
                     frame = self._features(t)
                 except FrameIndexError:  # its end turned out to be damaged, and a warning said so
                     return
-                self._track(t, frame, reverse)
+                # Those that have an answer of their own there are left alone.
+                wanted = [track for track in self._tracks.values() if not track.is_settled(t)]
+                if wanted:
+                    outputs = self.model.decode_objects(
+                        frame, self._conditioned(t, wanted, reverse)
+                    )
+                    found = self._remembered(frame, outputs, prompted=False, reverse=reverse)
+                    for track, seen in zip(wanted, found, strict=True):
+                        track.put(t, seen)
             yield dataclasses.replace(self._shown(t, frame), notes=notes)
             t, notes = t + step, ()
-
-    def _notes(self, t: int, sign: int) -> tuple[str, ...]:
-        """Say whether what the first frame looks back at is not all there any more."""
-        reach = range(1, self.model.config.max_memories)
-        lost = [
-            k for k, track in self._tracks.items() if any(track.lost(t - sign * a) for a in reach)
-        ]
-        if not lost:
-            return ()
-        note = (
-            f"frames before {t} of objects {lost} are no longer remembered, and tracking goes on "
-            f"without them; a session with more than history_bytes={self.settings.history_bytes} "
-            "remembers more"
-        )
-        warnings.warn(note, NexusWarning, stacklevel=3)
-        return (note,)
 
     def _features(self, t: int) -> FrameFeatures:
         """Return an encoded frame, from the cache or the source."""
@@ -325,16 +329,6 @@ class VideoSession:
         frame = self._frames[t] = self.model.frame_features(embedding)
         return frame
 
-    def _track(self, t: int, frame: FrameFeatures, reverse: bool) -> None:
-        """Track into a frame the objects that have no answer of their own there."""
-        wanted = [track for track in self._tracks.values() if not track.is_settled(t)]
-        if not wanted:
-            return
-        outputs = self.model.decode_objects(frame, self._conditioned(t, wanted, reverse))
-        found = self._remembered(frame, outputs, prompted=False, reverse=reverse)
-        for track, seen in zip(wanted, found, strict=True):
-            track.put(t, seen)
-
     def _conditioned(self, t: int, tracks: list[ObjectTrack], reverse: bool) -> torch.Tensor:
         """Condition the features of a frame on what is remembered of some objects."""
         sign = -1 if reverse else 1
@@ -346,8 +340,7 @@ class VideoSession:
     def _revive(self, t: int, tracks: list[ObjectTrack], sign: int) -> None:
         """Encode again the memories that have left RAM but are looked back at from frame t.
 
-        All objects that lack the memory of a frame get it in one call. `sign` is 1 going forward
-        in time, -1 going back.
+        All objects that lack the memory of a frame get it in one call; `sign` is -1 back in time.
         """
         near = [t - sign * age for age in range(self.model.config.max_memories - 1, 0, -1)]
         prompted = {u for track in tracks for u in track.conditioning}
@@ -387,13 +380,6 @@ class VideoSession:
             Seen(pointer, iou, score, prompted, reverse, mask, tokens)
             for pointer, (mask, iou, score), tokens in rows
         ]
-
-    def _hold_others(self, t: int, object_id: int) -> None:
-        """Keep the other objects as they are on a corrected frame, which the original does too."""
-        for other, track in self._tracks.items():
-            seen = None if other == object_id or track.is_settled(t) else track.get(t)
-            if seen is not None and seen.low_res_logits is not None:
-                track.put(t, seen, "held")
 
     def _shown(self, t: int, frame: FrameFeatures) -> FrameMasks:
         seen = {object_id: track.get(t) for object_id, track in self._tracks.items()}

@@ -30,11 +30,7 @@ _KINDS: tuple[Kind, ...] = get_args(Kind)
 def identity_of(
     model: PromptableModel, source: VideoSource, input_side: int | None
 ) -> dict[str, Any]:
-    """Return what the model and the source of a session are known by.
-
-    Raises:
-        InputError: The source cannot be read again.
-    """
+    """Return what the model and the source of a session are known by; see `VideoSession.save`."""
     fingerprint = source.fingerprint()
     if fingerprint is None:
         raise InputError(
@@ -68,9 +64,7 @@ def save_tracks(
 
 
 def load_tracks(
-    path: str | os.PathLike[str],
-    identity: Mapping[str, Any],
-    new_track: Callable[[], ObjectTrack],
+    path: str | os.PathLike[str], identity: Mapping[str, Any], new_track: Callable[[], ObjectTrack]
 ) -> dict[int, ObjectTrack]:
     """Read what is remembered of objects, by id; see `VideoSession.load`."""
     from safetensors import SafetensorError, safe_open
@@ -107,19 +101,16 @@ def _check_identity(mine: Mapping[str, Any], header: Mapping[str, Any]) -> None:
             f"expected the model of the saved session, {header['model']}, got {got}",
             hint="load the session with the model and policy it was saved with",
         )
-    if mine["input_side"] != header["input_side"]:
+    saved_side, side = header["input_side"], mine["input_side"]
+    if side != saved_side:
+        raise InputError(f"expected input_side={saved_side} as in the saved session, got {side}")
+    if any(mine[key] != header[key] for key in ("source", "size_hw", "frame_count")):
+        height, width = header["size_hw"]
         raise InputError(
-            f"expected input_side={header['input_side']} as in the saved session, "
-            f"got {mine['input_side']}"
+            f"expected the source of the saved session ({header['frame_count']} frames of "
+            f"{width} x {height} pixels), got another one: {mine['name']}",
+            hint="a file that was written anew counts as another source",
         )
-    for key in ("source", "size_hw", "frame_count"):
-        if mine[key] != header[key]:
-            height, width = header["size_hw"]
-            raise InputError(
-                f"expected the source of the saved session ({header['frame_count']} frames of "
-                f"{width} x {height} pixels), got another one: {mine['name']}",
-                hint="a file that was written anew counts as another source",
-            )
 
 
 def _write(
@@ -167,13 +158,10 @@ def _filled(track: ObjectTrack, file: Any, number: str) -> ObjectTrack:
     for kind in _KINDS:
         if f"{number}.{kind}.frames" not in names:
             continue
-        columns = file.get_tensor(f"{number}.{kind}.frames")
-        pointers = file.get_slice(f"{number}.{kind}.pointers")
-        masks = file.get_slice(f"{number}.{kind}.low_res_logits")
-        for row, (index, prompted, reverse, iou, score) in enumerate(columns.tolist()):
-            pointer, mask = (
-                torch.from_numpy(np.array(part[row : row + 1])[0]) for part in (pointers, masks)
-            )
+        columns = file.get_tensor(f"{number}.{kind}.frames").tolist()
+        parts = [file.get_slice(f"{number}.{kind}.{key}") for key in ("pointers", "low_res_logits")]
+        for row, (index, prompted, reverse, iou, score) in enumerate(columns):
+            pointer, mask = (torch.from_numpy(np.array(part[row : row + 1])[0]) for part in parts)
             pointer = pointer.to(track.dtype)
             seen = Seen(pointer, iou, score, bool(prompted), bool(reverse), mask, None)
             track.put(int(index), seen, kind)

@@ -41,8 +41,7 @@ class EmbeddingCache:
         self, model: PromptableModel, folder: Path | None = None, dtype: str = "bfloat16"
     ) -> None:
         self.model = model
-        self.dtype: torch.dtype = getattr(torch, dtype)
-        self._dtype_name = dtype
+        self.dtype = dtype
         base = weights_home().parent / "embeddings" if folder is None else folder
         fingerprint = model.frontend.fingerprint(model.image_encoder)
         self.folder = base / f"{model.variant}-{fingerprint}"
@@ -50,7 +49,7 @@ class EmbeddingCache:
 
     def path(self, digest: str) -> Path:
         """Return the file of an image, there or not."""
-        return self.folder / f"{digest}.{self._dtype_name}.safetensors"
+        return self.folder / f"{digest}.{self.dtype}.safetensors"
 
     def add(self, image: NDArray[np.generic], digest: str | None = None) -> str:
         """Encode an image unless that was done before; return its digest.
@@ -65,7 +64,7 @@ class EmbeddingCache:
         except (FileNotFoundError, EmbeddingError):  # a damaged one is written again
             self.encoded += 1
             embedding = self.model.encode_image(image, max_pixels=None)
-            _cast(embedding, self.dtype).save(self.path(digest))
+            _cast(embedding, getattr(torch, self.dtype)).save(self.path(digest))
         return digest
 
     def load(self, digest: str) -> ImageEmbedding:

@@ -45,23 +45,18 @@ class ObjectPlan(Plan):
     Args:
         objects: What is learnt from.
         prompts: The kinds of prompts and their shares.
-        seed: Everything follows from it.
-        rows: Of one decoder call of one process.
-        accumulation: Decoder calls of a step.
         balance: As in `DataSettings`.
+        numbers: As in `Plan`; calls are those of the decoder.
     """
 
     def __init__(
         self,
         objects: Sequence[TrainingObject],
         prompts: PromptSettings,
-        *,
-        seed: int,
-        rows: int,
-        accumulation: int = 1,
         balance: float = 0.0,
+        **numbers: int,
     ) -> None:
-        super().__init__(seed, rows, accumulation)
+        super().__init__(**numbers)
         self.objects = objects
         self.prompts = prompts
         titles = [taught[0].view.image.set_title for taught in objects]

@@ -44,7 +44,7 @@ def rounds_of(
 
     Args:
         call: The rows.
-        decode: As `nexus.models.forward.decode_alike` of a model.
+        decode: As `nexus.models.promptable.decode_alike` of a model.
         embeddings: One for each row.
         prompts: Whether a click alone has candidates, and how far boxes are off.
         weights: Of the loss.
@@ -83,21 +83,11 @@ def combined_loss(
 ) -> Losses:
     """Weigh the losses; of several candidates the one with the least mask loss learns.
 
-    The score head learns from all candidates. Returns the mean over rows, with its gradient, and
-    its summands before their weights.
-
-    Args:
-        logits: (P, M, h, w).
-        scores: (P, M).
-        truth: (P, h, w) shares in [0, 1].
-        valid: (P, h, w) weights of the pixels, in [0, 1].
-        weights: Of the summands.
+    The score head learns from all candidates. Takes logits (P, M, h, w), scores (P, M), shares of
+    truth (P, h, w) in [0, 1] and weights of the pixels `valid` (P, h, w) in [0, 1]. Returns the
+    mean over rows, with its gradient, and its summands before their weights.
     """
-    shown: dict[str, Any] = {
-        "masks": truth.unsqueeze(1),
-        "valid": valid.unsqueeze(1),
-        "reduction": "none",
-    }
+    shown: dict[str, Any] = {"masks": truth[:, None], "valid": valid[:, None], "reduction": "none"}
     kinds = {"dice": dice_loss, "bce": bce_loss, "focal": focal_loss}
     each = {name: loss(logits, **shown) for name, loss in kinds.items() if getattr(weights, name)}
     weighed = (getattr(weights, name) * value for name, value in each.items())
@@ -116,13 +106,8 @@ def keeping_loss(logits: Tensor, known: Tensor, truth: Tensor | None, valid: Ten
 
     Follows "Learning without Forgetting" (arXiv 1606.09282): cross entropy with the base's
     probabilities. Where there is a truth, rows count whose base's Dice with it is at least 0.9,
-    and the others are 0.
-
-    Args:
-        logits: (P, 1, h, w).
-        known: (P, 1, h, w) logits of the base for the same prompts.
-        truth: As in `combined_loss`; None counts all rows.
-        valid: As in `combined_loss`.
+    and the others are 0; without one all rows count. `known` are (P, 1, h, w) logits of the base
+    for the prompts of `logits`, of that shape too; others are as in `combined_loss`.
     """
     shown: dict[str, Any] = {"valid": valid.unsqueeze(1), "reduction": "none"}
     drift: Tensor = bce_loss(logits, known.sigmoid(), **shown)  # (P, 1)
@@ -135,12 +120,9 @@ def keeping_loss(logits: Tensor, known: Tensor, truth: Tensor | None, valid: Ten
 def frame_to_original(
     frame_xy: tuple[float, float], frame_hw: tuple[int, int], geometry: Geometry
 ) -> tuple[float, float]:
-    """Return where the centre of a decoder pixel is, as an original pixel index.
+    """Return where the centre of a pixel of the decoder's mask is, as an original pixel index.
 
-    Args:
-        frame_xy: Column and row in the decoder's mask.
-        frame_hw: Size of the decoder's mask.
-        geometry: How the original lies in the model frame.
+    The mask is `frame_hw` large; `geometry` is how the original lies in the model frame.
     """
     height, width = geometry.original_size_hw
     sizes = frame_hw[::-1]

@@ -16,14 +16,8 @@ from numpy.typing import NDArray
 
 from nexus.core.errors import InputError
 from nexus.core.types import Geometry
+from nexus.data.augment import transforms
 from nexus.data.augment.sample import Sample
-from nexus.data.augment.transforms import (
-    ColorJitter,
-    RandomFlip,
-    RandomRotate,
-    RandomScale,
-    apply,
-)
 from nexus.data.clicks.sampling import centre_click, depth_map
 from nexus.data.truth.labelled import LabelledImage, Truth, largest_truths
 from nexus.ops.boxes import tight_box
@@ -77,27 +71,28 @@ class View:
         """
         pixels = self.image.labelled.load_image()
         truths = counted_truths(self.image, self.settings)
-        masks = np.zeros((0, *pixels.shape[:2]), np.bool_)
-        if truths:
-            masks = np.stack([truth.mask for truth in truths])
+        shown = [truth.mask for truth in truths]
+        masks = np.stack(shown) if shown else np.zeros((0, *pixels.shape[:2]), np.bool_)
         ids = [truth.object_id for truth in truths]
-        sample = Sample(pixels, masks, object_ids=ids, ignored=self.image.labelled.ignored())
+        ignored = self.image.labelled.ignored()
         if self.name in _LOSSLESS:
-            return _turned(sample, _LOSSLESS[self.name])
+            turn = _LOSSLESS[self.name]
+            pixels = np.ascontiguousarray(turn(pixels))
+            masks = np.ascontiguousarray(np.moveaxis(turn(np.moveaxis(masks, 0, -1)), -1, 0))
+            ignored = None if ignored is None else np.ascontiguousarray(turn(ignored))
+        sample = Sample(pixels, masks, object_ids=ids, ignored=ignored)
+        if self.name in _LOSSLESS:
+            return sample
         word = f"{self.seed}/{self.image.name}/{self.name}"
         digest = hashlib.sha256(word.encode()).digest()
         augment = self.augment
-        transforms = [
-            RandomFlip(prob=augment.flip),
-            RandomRotate(degrees=augment.rotate_degrees),
-            RandomScale(scale_range=augment.scale),
-            ColorJitter(brightness=augment.brightness, contrast=augment.contrast),
+        drawn = [
+            transforms.RandomFlip(prob=augment.flip),
+            transforms.RandomRotate(degrees=augment.rotate_degrees),
+            transforms.RandomScale(scale_range=augment.scale),
+            transforms.ColorJitter(brightness=augment.brightness, contrast=augment.contrast),
         ]
-        return apply(transforms, sample, np.random.default_rng(list(digest[:16])))
-
-    def pixels(self) -> NDArray[np.generic]:
-        """Return the image alone, (H, W, 3)."""
-        return self.read().image
+        return transforms.apply(drawn, sample, np.random.default_rng(list(digest[:16])))
 
 
 def views_of(
@@ -142,12 +137,8 @@ def object_views(
 ) -> dict[int, ObjectView]:
     """Make the objects of a view ready; those too small to learn from are left out.
 
-    Args:
-        view: The view.
-        digest: Of its pixels.
-        sample: What `View.read` gave.
-        geometry: How the view lies in the model frame.
-        frame_hw: Size of the decoder's masks.
+    `sample` is what `View.read` gave, `frame_hw` the size of the decoder's masks; the others are as
+    in `ObjectView`.
     """
     ready: dict[int, ObjectView] = {}
     if sample.masks is None or not len(sample.masks):
@@ -160,22 +151,12 @@ def object_views(
         if np.count_nonzero(inside) < _MIN_FRAME_PIXELS:
             continue
         centre = centre_click(mask)
-        ready[key] = ObjectView(
-            view,
-            digest,
-            geometry,
-            share.astype(np.float16),
-            weights,
-            depth_map(inside),
-            (centre.x, centre.y),
-            tight_box(mask),
-        )
+        places = depth_map(inside), (centre.x, centre.y), tight_box(mask)
+        ready[key] = ObjectView(view, digest, geometry, share.astype(np.float16), weights, *places)
     return ready
 
 
-def gather_objects(
-    views: Sequence[tuple[View, dict[int, ObjectView]]],
-) -> list[TrainingObject]:
+def gather_objects(views: Sequence[tuple[View, dict[int, ObjectView]]]) -> list[TrainingObject]:
     """Put the views of each object together, in the order of the images.
 
     Raises:
@@ -201,15 +182,3 @@ def sample_digest(name: str, sample: Sample) -> str:
     for key, mask in zip(sample.object_ids.tolist(), masks, strict=True):
         digest.update(str(key).encode() + np.packbits(mask).tobytes())
     return digest.hexdigest()
-
-
-def _turned(sample: Sample, turn: Callable[[Array], Array]) -> Sample:
-    """Apply a turn of whole pixels to the image and all masks."""
-    masks = None if sample.masks is None else [turn(mask) for mask in sample.masks]
-    image = np.ascontiguousarray(turn(sample.image))
-    return Sample(
-        image,
-        np.stack(masks) if masks else np.zeros((0, *image.shape[:2]), np.bool_),
-        object_ids=sample.object_ids,
-        ignored=None if sample.ignored is None else np.ascontiguousarray(turn(sample.ignored)),
-    )

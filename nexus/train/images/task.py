@@ -5,24 +5,32 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nexus.core.progress import Progress
-from nexus.core.types import ImageEmbedding
+from nexus.core.types import ImageEmbedding, Prompt
+from nexus.data.clicks.game import Game, Target, best_answers
+from nexus.data.clicks.sampling import centre_click
 from nexus.data.truth import open_images
-from nexus.models.forward import decode_alike
+from nexus.data.truth.labelled import Truth
+from nexus.eval.metrics import dice
 from nexus.models.frame import geometry_of
 from nexus.models.pretrained import PretrainedModel
-from nexus.train.config import TrainingSettings
+from nexus.models.promptable import PromptableModel, decode_alike
+from nexus.ops.boxes import tight_box
+from nexus.train.config import EvaluateSettings, Measure, TrainingSettings
 from nexus.train.figures import ObjectFigure
 from nexus.train.images.embedding_cache import EmbeddingCache, digest_of
-from nexus.train.images.evaluation import measure_image
 from nexus.train.images.plan import Call, ObjectPlan
 from nexus.train.images.rounds import rounds_of
 from nexus.train.images.sets import (
     ObjectView,
+    SetImage,
     View,
     counted_truths,
     gather_objects,
@@ -30,7 +38,7 @@ from nexus.train.images.sets import (
     sample_digest,
     views_of,
 )
-from nexus.train.processes import Processes, share_of
+from nexus.train.processes import Processes
 from nexus.train.sets import Given, split_sets
 from nexus.train.task import Losses, Task
 
@@ -38,10 +46,8 @@ from nexus.train.task import Losses, Task
 class ImageTask(Task):
     """Objects of images, pointed at; where the encoder is frozen each view is encoded once.
 
-    Args:
-        settings: The run.
-        model: What learns; that clicks are taught shows on its policy from now on.
-        given: Images instead of those of the settings.
+    That clicks are taught shows on the model's policy from now on. `given` are images instead of
+    those of the settings.
     """
 
     noun = "images"
@@ -73,10 +79,8 @@ class ImageTask(Task):
             self._caches = learnt, exact
         clicks = f"{settings.evaluate.clicks} error-driven clicks"
         self.measures = {"box": "box", "one_click": "one click", "clicks": clicks}
-        self.rule = (
-            f"the {data.most_objects} largest objects of an image, none under {data.min_area} "
-            "pixels"
-        )
+        largest = f"the {data.most_objects} largest objects of an image"
+        self.rule = f"{largest}, none under {data.min_area} pixels"
 
     def prepare(self, processes: Processes) -> None:
         """Read the sets, make the views, and encode them all where the encoder is frozen."""
@@ -112,10 +116,10 @@ class ImageTask(Task):
         self.plan = ObjectPlan(
             objects,
             settings.prompts,
+            data.balance,
             seed=settings.seed,
             rows=recipe.rows,
             accumulation=recipe.accumulation,
-            balance=data.balance,
         )
 
     def calls(self, step: int, process: int, processes: int) -> list[Call]:
@@ -139,7 +143,7 @@ class ImageTask(Task):
         """Measure the objects of a held-out image."""
 
         def embed() -> ImageEmbedding:
-            pixels = item.pixels()
+            pixels = item.read().image
             if self._caches is None:
                 return self.model.encode_image(pixels, max_pixels=None)
             return self._caches[1].load(self._caches[1].add(pixels))
@@ -152,17 +156,17 @@ class ImageTask(Task):
         self, views: Sequence[View], plain: Sequence[View], processes: Processes
     ) -> None:
         """Encode what falls to this process; the others find it in the caches."""
-        shares = [share_of(part, processes) for part in (views, plain)]
+        shares = [processes.share_of(part) for part in (views, plain)]
         total = sum(len(mine) for mine in shares)
         with Progress(total, label="encode", unit="views", stream=processes.messages) as progress:
             for mine, cache in zip(shares, self._caches or (), strict=True):
                 for view in mine:
-                    cache.add(view.pixels())
+                    cache.add(view.read().image)
                     progress.advance()
 
     def _frame_hw(self, view: View) -> tuple[int, int]:
         """Return the size of the decoder's masks, four times that of the features."""
-        gh, gw = self.model.encode_image(view.pixels(), max_pixels=None).features.shape[-2:]
+        gh, gw = self.model.encode_image(view.read().image, max_pixels=None).features.shape[-2:]
         return 4 * gh, 4 * gw
 
     def _embed(self, rows: Sequence[ObjectView]) -> list[ImageEmbedding]:
@@ -170,7 +174,52 @@ class ImageTask(Task):
         if self._caches is not None:
             return [self._caches[0].load(row.digest) for row in rows]
         views = {row.digest: row.view for row in rows}
-        pixels = [view.pixels() for view in views.values()]
+        pixels = [view.read().image for view in views.values()]
         embeddings = self.model.frontend.embed(self.model.image_encoder, pixels, max_pixels=None)
         found = dict(zip(views, embeddings, strict=True))
         return [found[row.digest] for row in rows]
+
+
+def measure_image(
+    model: PromptableModel,
+    image: SetImage,
+    truths: Sequence[Truth],
+    embed: Callable[[], ImageEmbedding],
+    settings: EvaluateSettings,
+    candidates: bool,
+) -> list[ObjectFigure]:
+    """Measure all objects of one image, one after the other under each measure.
+
+    Masks come from `model.predict_batch` and are compared at the size of the original image, so
+    that the figures are those anybody gets with the resulting weights. `embed` encodes the image,
+    or reads its embedding; `candidates` takes the best of three masks for a click alone, as
+    `predict` does unasked.
+    """
+    if not truths:
+        return []
+    embedding, ignored = embed(), image.labelled.ignored()
+    found: dict[Measure, list[NDArray[np.bool_]]] = {"one_click": [], "clicks": []}
+    if "box" in settings.measures:
+        boxes = [Prompt(box=tight_box(truth.mask)) for truth in truths]
+        found["box"] = [masks.best for masks in model.predict_batch(embedding, boxes, False)]
+    rounds = settings.clicks if "clicks" in settings.measures else 1
+    for truth in truths if {"one_click", "clicks"} & set(settings.measures) else ():
+        game = Game([Target(truth.mask, ignored, [centre_click(truth.mask)])], rounds)
+        given = []
+        while game.playing:
+            answers = model.predict_batch(embedding, game.prompts, None if candidates else False)
+            given.append(answers[0].best)
+            game.take(best_answers(answers, settings.mask_prompt))
+        found["one_click"].append(given[0])
+        found["clicks"].append(given[-1])
+    return [
+        ObjectFigure(
+            image.set_title,
+            image.name,
+            truth.object_id,
+            measure,
+            float(dice(mask, truth.mask, ignored)),
+        )
+        for measure in settings.measures
+        for truth, mask in zip(truths, found[measure], strict=True)
+    ]

@@ -183,9 +183,9 @@ class _ClipRun:
             tensor, geometry = image_to_frame(load_image(image), self.model.video_policy)
             if self.frames and geometry != self.frames[0].geometry:
                 height, width = self.frames[0].geometry.original_size_hw
+                h, w = geometry.original_size_hw
                 raise VideoError(
-                    f"expected frames of {width} x {height} pixels like the first, got "
-                    f"{geometry.original_size_hw[1]} x {geometry.original_size_hw[0]} "
+                    f"expected frames of {width} x {height} pixels like the first, got {w} x {h} "
                     f"at frame {index}",
                     hint="bring all frames to one size",
                 )
@@ -236,13 +236,14 @@ class _ClipRun:
     def _past(self, t: int, object_id: int) -> Past:
         """Return what is remembered of an object, cut off from gradients that are too old."""
         most = math.inf if self.gradient_frames is None else self.gradient_frames
-        kinds = (self.conditioning[object_id], self.others[object_id])
-        return Past(
-            *(
-                {u: seen if abs(t - u) <= most else seen.detached() for u, seen in kind.items()}
-                for kind in kinds
-            )
+        kinds = (
+            {
+                u: seen if abs(t - u) <= most else seen.detached()
+                for u, seen in kind[object_id].items()
+            }
+            for kind in (self.conditioning, self.others)
         )
+        return Past(*kinds)
 
     def _answer(
         self, t: int, features: Mapping[int, Tensor], prompts: Mapping[int, Prompt]

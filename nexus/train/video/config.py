@@ -13,6 +13,7 @@ from nexus.train.config import (
     MeasuringSettings,
     ModelSettings,
     OptimizerSettings,
+    Policy,
     RunSettings,
     SetsSettings,
     ranged,
@@ -34,9 +35,7 @@ class VideoModelSettings(ModelSettings):
 class VideoAdaptSettings(AdaptSettings):
     """Which weights learn: by default all, memory's among them, but those of the image encoder."""
 
-    policy: Literal["decoder", "prompt_and_decoder", "lora", "all_but_encoder", "full"] = (
-        "all_but_encoder"
-    )
+    policy: Policy = "all_but_encoder"
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,6 @@ class VideoEvaluateSettings(MeasuringSettings):
 
     Attributes:
         measures: 'j' (IoU of the masks) and 'f' (of their boundaries), means over frames.
-        every: Also after each so many steps; 0 only before and after.
-        choose: As `measures`.
     """
 
     measures: tuple[VideoMeasure, ...] = ("j", "f")
@@ -73,10 +70,8 @@ class VideoTrainingSettings(RunSettings):
     """A whole run on videos.
 
     Attributes:
-        clips: How clips are drawn.
-        loss: Weights of the loss.
         gradient_frames: As in `nexus.train.video.clip_forward.clip_logits`.
-        checkpointing: As in `nexus.train.video.clip_forward.clip_logits`.
+        checkpointing: As there.
     """
 
     # A file must name sets; a caller may bring videos.

@@ -50,11 +50,11 @@ def video_loss(
         InputError: Nothing was decoded: every prompt was a mask and there is no other frame.
     """
     weights = settings or VideoLossSettings()
-    size_hw = (shown.low_res_logits.shape[-2], shown.low_res_logits.shape[-1])
+    height, width = shown.low_res_logits.shape[-2:]
     device = shown.low_res_logits.device
     parts = []
     for answers, masks, ignored in zip(shown.answers, sample.masks, sample.ignored, strict=True):
-        truths, valid = truths_to_frame(masks, shown.geometry, size_hw, ignored)
+        truths, valid = truths_to_frame(masks, shown.geometry, (height, width), ignored)
         present = torch.from_numpy((masks & ~ignored).any((1, 2))).to(device)
         truths, valid = truths.to(device), valid.to(device)
         for answer in answers:
@@ -68,10 +68,8 @@ def video_loss(
     means = torch.cat(parts, dim=1).mean(1)  # (4,)
     names = ("focal", "dice", "iou", "object_score")
     losses = dict(zip(names, means, strict=True))
-    loss = sum(
-        (getattr(weights, name) * value for name, value in losses.items()), means.new_zeros(())
-    )
-    return {"loss": loss, **losses}
+    weighed = (getattr(weights, name) * value for name, value in losses.items())
+    return {"loss": sum(weighed, means.new_zeros(())), **losses}
 
 
 def _answer_losses(
@@ -79,12 +77,8 @@ def _answer_losses(
 ) -> Tensor:
     """Return (4, n) losses of the n objects of one answer: focal, dice, IoU, object score.
 
-    Args:
-        answer: The answer.
-        truths: (n, h, w) shares.
-        valid: (h, w) weights of the pixels.
-        present: (n,) whether the object is in the frame.
-        weights: Which candidate is best depends on them.
+    `truths` are (n, h, w) shares, `valid` (h, w) weights of the pixels, and `present` (n,) tells
+    whether the object is in the frame. Which candidate is best depends on the weights.
     """
     logits, scores = answer.candidate_logits, answer.candidate_scores
     focal = focal_loss(logits, truths, valid=valid, reduction="none")  # (n, M)

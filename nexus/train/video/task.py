@@ -33,10 +33,7 @@ SetVideo: TypeAlias = SetItem[LabelledVideo]
 class VideoTask(Task):
     """Objects of videos, tracked through clips.
 
-    Args:
-        settings: The run.
-        model: What learns.
-        given: Videos instead of those of the settings.
+    `given` are videos instead of those of the settings.
 
     Raises:
         InputError: A model that cannot track.
@@ -60,8 +57,7 @@ class VideoTask(Task):
         self.settings = settings
         self.model = cast(SAM2, model)
         self.given = given
-        recipe = settings.optimizer
-        self.plan = Plan(settings.seed, recipe.rows, recipe.accumulation)
+        self.plan = Plan(settings.seed, settings.optimizer.rows, settings.optimizer.accumulation)
 
     def prepare(self, processes: Processes) -> None:
         """Open the sets; videos with one annotated frame or none are left out of the learnt."""
@@ -69,7 +65,16 @@ class VideoTask(Task):
         self.videos = usable_videos([item.labelled for item in learnt])
         frames = sum(len(video.annotated) for video in self.videos)
         self.counts = {"annotated frames": frames, "videos": len(self.videos)}
-        self.digest = _digest([*learnt, *self.held_out])
+        # Of names, sizes of files, what is annotated, and the first label maps.
+        digest = hashlib.sha256()
+        for item in (*learnt, *self.held_out):
+            video = item.labelled
+            files = [(path.name, path.stat().st_size) for path in video.frames if path.is_file()]
+            shown = (item.name, files, video.annotated, sorted(video.first_frames.items()))
+            digest.update(repr(shown).encode())
+            for index in video.annotated[:1]:
+                digest.update(video.load_labels(index).tobytes())
+        self.digest = digest.hexdigest()[:32]
 
     def calls(self, step: int, process: int, processes: int) -> list[tuple[int, int]]:
         """Return the clips of a step that fall to one process, each as its step and its row."""
@@ -104,16 +109,3 @@ class VideoTask(Task):
             for measure in self.settings.evaluate.measures
             if row[measure] is not None
         ]
-
-
-def _digest(items: list[SetVideo]) -> str:
-    """Return a digest of names, sizes of files, what is annotated, and the first label maps."""
-    digest = hashlib.sha256()
-    for item in items:
-        video = item.labelled
-        files = [(path.name, path.stat().st_size) for path in video.frames if path.is_file()]
-        shown = (item.name, files, video.annotated, sorted(video.first_frames.items()))
-        digest.update(repr(shown).encode())
-        for index in video.annotated[:1]:
-            digest.update(video.load_labels(index).tobytes())
-    return digest.hexdigest()[:32]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nexus.data.formats.dataset import Dataset, DatasetImage, InputImage, mask_record, with_category
+from nexus.data.formats.dataset import Dataset, DatasetImage, InputFile, mask_record, with_category
 
 CATEGORIES = ("cell", 'odd & <"name">')
 
@@ -53,7 +53,7 @@ def make_image(
             size_hw,
         )
         records.append(with_category(record, CATEGORIES))
-    return DatasetImage(InputImage(path, file_name, name), size_hw, records)
+    return DatasetImage(InputFile(path, file_name, name), size_hw, records)
 
 
 @pytest.fixture

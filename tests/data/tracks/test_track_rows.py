@@ -11,8 +11,8 @@ from pycocotools import mask as coco
 from nexus.core.errors import ImageError, InputError
 from nexus.data.tracks.track_rows import (
     CSV_COLUMNS,
-    csv_lines,
-    jsonl_lines,
+    csv_row,
+    json_row,
     make_row,
     read_track_csv,
     read_track_jsonl,
@@ -29,7 +29,7 @@ HEADER = ",".join(CSV_COLUMNS) + "\n"
 def test_lines_are_plain_json_that_pycocotools_reads(tmp_path: Path) -> None:
     """Each line is a JSON object; its segmentation, box and area are those of pycocotools."""
     row = make_row(3, 0.12, 9, MASK, (0.123456789, float("nan")))
-    (line,) = jsonl_lines([row]).splitlines()
+    (line,) = json_row(row).splitlines()
     record = json.loads(line)
 
     np.testing.assert_array_equal(coco.decode(record["segmentation"]), MASK)
@@ -43,7 +43,7 @@ def test_lines_are_plain_json_that_pycocotools_reads(tmp_path: Path) -> None:
 def test_csv_reads_with_the_standard_library() -> None:
     """The table has a header and a row of plain numbers for each object."""
     rows = [make_row(0, 0.0, 1, MASK, (0.5, -2.0)), make_row(0, 0.0, 2, ~MASK, (float("nan"),) * 2)]
-    table = list(csv.DictReader((HEADER + csv_lines(rows)).splitlines()))
+    table = list(csv.DictReader((HEADER + "".join(map(csv_row, rows))).splitlines()))
 
     assert [table[0][name] for name in ("x0", "y0", "x1", "y1", "area")] == list("2164") + ["12"]
     assert table[0]["object_score_logit"] == "-2.0"
@@ -63,8 +63,8 @@ def test_damaged_lines_are_named(tmp_path: Path) -> None:
     """A line that is cut off or of another kind is an error with its number."""
     row = make_row(0, 0.0, 1, MASK, (0.5, 1.0))
     lines, table = tmp_path / "a.jsonl", tmp_path / "a.csv"
-    lines.write_text(jsonl_lines([row]) + jsonl_lines([row])[:50])
-    table.write_text(HEADER + csv_lines([row]) + "1,2,3\n")
+    lines.write_text(json_row(row) + json_row(row)[:50])
+    table.write_text(HEADER + csv_row(row) + "1,2,3\n")
 
     with pytest.raises(InputError, match=r"keys of a track in line 2 of '.*a\.jsonl', got '{") as e:
         list(read_track_jsonl(lines))
@@ -81,7 +81,7 @@ def test_damaged_lines_are_named(tmp_path: Path) -> None:
 def test_rows_of_a_table_have_no_mask(tmp_path: Path) -> None:
     """Asking a row read from CSV for its mask says where masks are."""
     table = tmp_path / "a.csv"
-    table.write_text(HEADER + csv_lines([make_row(4, 0.0, 1, MASK, (0.5, 1.0))]))
+    table.write_text(HEADER + csv_row(make_row(4, 0.0, 1, MASK, (0.5, 1.0))))
     (row,) = read_track_csv(table)
 
     with pytest.raises(InputError, match="got frame 4 of object 1 without one") as caught:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from nexus.core.errors import InputError
-from nexus.core.interrupts import uninterrupted
+from nexus.core.files import uninterrupted
 from nexus.data.tracks.track_rows import read_track_csv, read_track_jsonl, read_track_png
 from nexus.data.tracks.track_writer import TrackWriter, overlay_tracks, paint_tracks
 from nexus.data.video.opening import open_video

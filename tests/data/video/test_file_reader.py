@@ -456,7 +456,7 @@ def test_what_is_no_video_is_refused(clips: Any, tmp_path: Path) -> None:
         opened(tmp_path / "empty.mp4")
     with pytest.raises(VideoError, match="which is a single picture"):
         opened(tmp_path / "still.png")
-    with pytest.raises(VideoNotFoundError, match="which is no file") as caught:
+    with pytest.raises(VideoNotFoundError, match="which does not exist") as caught:
         opened(tmp_path / "missing.mp4")
     assert isinstance(caught.value, FileNotFoundError)
 
@@ -503,6 +503,7 @@ def test_without_pyav_the_error_names_the_extra(
 ) -> None:
     """Without PyAV a video file asks for the extra `video`."""
     monkeypatch.setitem(sys.modules, "av", None)
+    (tmp_path / "clip.mp4").write_bytes(b"a")
 
     with pytest.raises(MissingDependencyError, match="expected the package 'av'") as caught:
         opened(tmp_path / "clip.mp4")

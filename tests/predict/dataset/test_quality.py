@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nexus.data.formats.dataset import Dataset, DatasetImage, InputImage, mask_record
+from nexus.data.formats.dataset import Dataset, DatasetImage, InputFile, mask_record
 from nexus.predict.dataset.quality import survey, write_contact_sheet, write_statistics
 
 
@@ -22,7 +22,7 @@ def dataset(folder: Path, scores: list[list[float]], name: str = "i") -> Dataset
             mask[row, : row + 1] = True
             record = {"segmentation": mask, "bbox": [0, row, row, 0], "stability_score": 0.9}
             masks.append({**mask_record({**record, "predicted_iou": score}, (10, 20))})
-        source = InputImage(path, path.name, f"{name}{index}")
+        source = InputFile(path, path.name, f"{name}{index}")
         images.append(DatasetImage(source, (10, 20), masks))
     return Dataset(images)
 

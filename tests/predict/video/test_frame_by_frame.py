@@ -10,7 +10,7 @@ import torch
 
 from nexus.core.errors import EmbeddingError, InputError, PromptError, VideoError
 from nexus.core.types import Masks, Prompt
-from nexus.core.types.frame_masks import FrameMasks
+from nexus.core.types.masks import FrameMasks
 from nexus.models.cv.sam2 import SAM2
 from nexus.models.memory import TrackMemory
 from tests.models.tiny_sam2 import TINY_EDGETAM, TINY_SAM2, tiny_sam2

@@ -14,7 +14,7 @@ import torch
 from scipy import ndimage
 
 from nexus.core.errors import InputError, NexusWarning, PromptError, VideoError
-from nexus.core.types.frame_masks import FrameMasks
+from nexus.core.types.masks import FrameMasks
 from nexus.models.cv.sam2 import SAM2
 from nexus.models.memory import NO_OBJECT_LOGIT
 from nexus.predict.video.memory_bank import Seen

@@ -1,4 +1,10 @@
-"""ADE20K and Cityscapes: label images that name a class at each pixel.
+"""Folders of images and label images: plain ones, one object an image, ADE20K and Cityscapes.
+
+`folder` has `images` and `masks`, label maps whose values are object ids. The sets interactive
+segmentation is measured on have one object an image, as published with
+https://github.com/SamsungLabs/ritm_interactive_segmentation#datasets: GrabCut (`data_GT`,
+`boundary_GT`) and Berkeley (`images`, `masks`) with 255 for the object and 128 for a border that
+does not count, and 345 frames of DAVIS (`img`, `gt`), where whatever is not black is the object.
 
 ADE20K whole: https://github.com/CSAILVision/ADE20K (`*_seg.png` with class and instance in its
 colours, `*.json` with the names). Its scene parsing benchmark of 150 classes:
@@ -8,14 +14,17 @@ https://github.com/mcordts/cityscapesScripts.
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nexus.core.errors import InputError
 from nexus.core.json_text import read_document, require
+from nexus.data.formats.dataset import find_images
 from nexus.data.images.loading import load_image
 from nexus.data.truth.labelled import LabelledImage, Truth, truths_of_labels
 from nexus.data.truth.layout import (
@@ -46,6 +55,56 @@ _CITY_COUNTED = {
 _CITY_VOID = (0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30, 255)
 _CITY_FIRST_INSTANCE = 1000  # instances are class * 1000 + number; below it a whole class
 
+_BORDER = 128
+_Read: TypeAlias = Callable[[Path, Path], NDArray[np.int32]]
+
+
+def open_folder(root: Path, split: str | None) -> list[LabelledImage]:
+    """Return the images of `images`, in the order of their names; they may lie in folders there.
+
+    A split is a folder in the root that holds `images` and `masks` instead.
+    """
+    top = root if split is None else root / split
+    hint = "the root has images and masks, with the same names; a mask is a PNG label map"
+    pictures, masks = present(top / "images", hint), present(top / "masks", hint)
+    known, images = cache(pictures_in), []
+    for source in find_images(pictures):
+        place = masks / Path(source.file_name).parent
+        mask = mask_of(source.path, known(place), source.path.stem, place)
+        load = partial(load_image, source.path)
+        images.append(LabelledImage(source.file_name, load, partial(truths_at, source.path, mask)))
+    return images
+
+
+def open_interactive(
+    folders: tuple[str, str], read: _Read, root: Path, split: str | None
+) -> list[LabelledImage]:
+    """Return the images of a set of one object an image, which has no splits.
+
+    `folders` names those of the images and the masks; `read` gives, of an image and its mask, 1 for
+    the object, 0 for the background and -1 for what does not count.
+    """
+    if split is not None:
+        raise InputError(f"expected no split, got {split!r}", hint="this set has none")
+    hint = f"the root has {folders[0]} and {folders[1]}, with the same names"
+    places = root / folders[0], root / folders[1]
+    return paired_images(*places, hint, partial(_object, read), partial(_border, read))
+
+
+def bordered_object(image: Path, mask: Path) -> NDArray[np.int32]:
+    """Read 1 for the object, 0 for the background and -1 for the border, of a grey mask."""
+    values = labels_of(image, mask, load_image)[:, :, 0]
+    return np.where(values == _BORDER, -1, values > _BORDER).astype(np.int32)
+
+
+def _object(read: _Read, image: Path, mask: Path) -> list[Truth]:
+    return truths_of_labels(read(image, mask))
+
+
+def _border(read: _Read, image: Path, mask: Path) -> NDArray[np.bool_] | None:
+    ignored: NDArray[np.bool_] = read(image, mask) < 0
+    return ignored if ignored.any() else None
+
 
 def open_ade20k(root: Path, split: str) -> list[LabelledImage]:
     """Return the images of ADE20K, in the order of their names.
@@ -56,7 +115,11 @@ def open_ade20k(root: Path, split: str) -> list[LabelledImage]:
     training and validation.
     """
     if (root / "annotations").is_dir():
-        return _open_scene_parsing(root, split)
+        names = root / "objectInfo150.txt"
+        categories = _scene_classes(names) if names.is_file() else {}
+        reads = partial(truths_at, categories=categories), partial(_pixels_of, values=(0,))
+        folders = root / "images" / split, root / "annotations" / split
+        return paired_images(*folders, _ADE_HINT, *reads, f"{split}/")
     pictures = present(root / "images", _ADE_HINT)
     pictures = pictures / "ADE" if (pictures / "ADE").is_dir() else pictures
     top = present(pictures / split, _ADE_HINT)
@@ -87,24 +150,13 @@ def open_cityscapes(root: Path, split: str) -> list[LabelledImage]:
             stem = image.stem.removesuffix("_leftImg8bit")
             instances = mask_of(image, masks, f"{stem}_gtFine_instanceIds", place)
             classes = mask_of(image, masks, f"{stem}_gtFine_labelIds", place)
-            images.append(
-                LabelledImage(
-                    f"{city.name}/{image.name}",
-                    partial(load_image, image),
-                    partial(_city_truths, image, instances),
-                    partial(_pixels_of, image, classes, _CITY_VOID),
-                    group=city.name,
-                )
+            name, void = (
+                f"{city.name}/{image.name}",
+                partial(_pixels_of, image, classes, _CITY_VOID),
             )
+            load, truths = partial(load_image, image), partial(_city_truths, image, instances)
+            images.append(LabelledImage(name, load, truths, void, group=city.name))
     return some(images, "images", pictures, _CITY_HINT)
-
-
-def _open_scene_parsing(root: Path, split: str) -> list[LabelledImage]:
-    names = root / "objectInfo150.txt"
-    categories = _scene_classes(names) if names.is_file() else {}
-    truths, ignored = partial(truths_at, categories=categories), partial(_pixels_of, values=(0,))
-    folders = root / "images" / split, root / "annotations" / split
-    return paired_images(*folders, _ADE_HINT, truths, ignored, f"{split}/")
 
 
 def _scene_classes(path: Path) -> dict[int, str]:

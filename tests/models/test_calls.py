@@ -11,8 +11,7 @@ from torch import nn
 
 from nexus.core.errors import EmbeddingError, InputError, PromptError
 from nexus.core.types import Prompt
-from nexus.models.forward import decode_alike
-from nexus.models.promptable import PromptableModel
+from nexus.models.promptable import PromptableModel, decode_alike
 from tests.models.tiny import TINY_CONVOLUTIONAL, tiny_sam
 from tests.models.tiny_sam2 import TINY_EDGETAM, TINY_SAM2, tiny_sam2
 
