@@ -76,7 +76,8 @@ def iterate_masks_parallel(
     share_weights(loaded)
     pool = dataclasses.replace(pool, workers=min(num_workers, len(images)))
     jobs = [Job(f"image {index}", image) for index, image in enumerate(images)]
-    outcomes = pool.run(jobs, functools.partial(generator.generate, max_pixels=max_pixels))
+    work = functools.partial(generator.generate, max_pixels=max_pixels)
+    outcomes = pool.run(jobs, work, ahead=2 * pool.workers)
     early: dict[str, Outcome] = {}
     with contextlib.closing(outcomes):
         for job in jobs:

@@ -57,7 +57,9 @@ class Pool:
         # the same results.
         return max(1, available_cores() // self.workers) if self.workers > 1 else None
 
-    def run(self, jobs: Sequence[Job], work: Work) -> Generator[Outcome, None, None]:
+    def run(
+        self, jobs: Sequence[Job], work: Work, ahead: int | None = None
+    ) -> Generator[Outcome, None, None]:
         """Do the jobs, and yield what came of each as it comes; close it to stop all workers.
 
         What workers warn of is warned of here.
@@ -67,6 +69,8 @@ class Pool:
             work: Called with the item of each job; for several processes it must be a function or
                 object of the top of a module. What is wrong with one item (a `NexusError`, an
                 `OSError`, want of memory) is its outcome; anything else ends the run.
+            ahead: Begin no job this many places after the first that is not done, so that what a
+                caller keeps until its turn is bounded. None begins any; Ray has limits of its own.
 
         Raises:
             InputError: The work cannot be sent to another process.
@@ -78,7 +82,7 @@ class Pool:
         if self.ray is not None:
             outcomes = _run_on_ray(jobs, work, self.ray, self.workers, threads or 1)
         elif self.workers > 1:
-            outcomes = run_in_processes(jobs, work, self.workers, threads or 1)
+            outcomes = run_in_processes(jobs, work, self.workers, threads or 1, ahead)
         else:
             here = pinned(threads)(do_job)
             outcomes = (here(job, work) for job in jobs)

@@ -28,7 +28,7 @@ _TRAVEL_HINT = "define classes and functions at the top of a module, or use work
 
 
 def run_in_processes(
-    jobs: Sequence[Job], work: Work, workers: int, threads: int
+    jobs: Sequence[Job], work: Work, workers: int, threads: int, ahead: int | None = None
 ) -> Generator[Outcome, None, None]:
     """Do jobs in worker processes, and yield outcomes as they come; errors as in `Pool.run`.
 
@@ -44,28 +44,34 @@ def run_in_processes(
         if isinstance(model, nn.Module) and {t.device.type for t in _tensors(model)} == {"cpu"}:
             share_weights(model)
     team: dict[Any, Any] = {}
-    busy: dict[Any, Job] = {}
-    waiting = iter(jobs)
+    busy: dict[Any, int] = {}  # the place of the job that each worker does
+    begun = 0
     try:
         for _ in range(min(workers, len(jobs))):
             here, process = _start(work, threads)
             team[here] = process
         # Not while they are being started: a large item waits until its worker can read it.
-        for here in team:
-            _give(here, next(waiting), busy)
-        while busy:
+        idle, done = list(team), None
+        while True:
+            while idle and begun < len(jobs):
+                if ahead is not None and begun >= min(busy.values(), default=begun) + ahead:
+                    break
+                busy[idle[0]] = begun
+                _give(idle.pop(0), jobs[begun])
+                begun += 1
+            if done is not None:  # after the workers have work: the caller may take its time
+                yield done
+            if not busy:
+                return
             connection: Any = wait(list(busy))[0]
-            job = busy.pop(connection)
+            job = jobs[busy.pop(connection)]
             try:
-                outcome = connection.recv()
+                done = connection.recv()
             except (EOFError, OSError) as error:
                 raise _died(job) from error
-            if isinstance(outcome, BaseException):
-                raise outcome
-            following = next(waiting, None)
-            if following is not None:  # before the caller takes its time over the outcome
-                _give(connection, following, busy)
-            yield outcome
+            if isinstance(done, BaseException):
+                raise done
+            idle.append(connection)
     finally:
         for here, process in team.items():
             here.close()
@@ -136,8 +142,7 @@ def _start(work: Work, threads: int) -> tuple[Connection, Any]:
     return here, process
 
 
-def _give(connection: Connection, job: Job, busy: dict[Any, Job]) -> None:
-    busy[connection] = job
+def _give(connection: Connection, job: Job) -> None:
     try:
         connection.send(job)
     except OSError as error:

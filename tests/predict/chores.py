@@ -30,14 +30,17 @@ def square(number: int) -> int:
 
 @dataclass(frozen=True)
 class SlowFirst:
-    """Waits, with the first job, until so many others were done."""
+    """Waits, with the first job, until so many others were done, and then a while."""
 
     folder: Path
     others: int
+    while_s: float = 0
 
     def __call__(self, number: int) -> None:
         while number == 0 and len(list(self.folder.iterdir())) < self.others:
             time.sleep(0.01)
+        if number == 0:
+            time.sleep(self.while_s)
         (self.folder / str(number)).touch()
 
 

@@ -144,6 +144,15 @@ def test_a_slow_job_holds_back_no_other(tmp_path: Path) -> None:
     assert len(outcomes) == 9
 
 
+def test_no_job_is_begun_too_far_ahead(tmp_path: Path) -> None:
+    """With `ahead`, what is done behind a slow job is bounded; all are done in the end."""
+    outcomes = list(Pool(2).run(jobs(9), SlowFirst(tmp_path, 3, while_s=0.5), ahead=4))
+    keys = [outcome.key for outcome in outcomes]
+
+    assert sorted(keys) == sorted(job.key for job in jobs(9))
+    assert keys[:4] == ["1.png", "2.png", "3.png", "0.png"]
+
+
 def test_threads_are_those_asked_for() -> None:
     """PyTorch is held to them for each job, here and in workers, and let go between jobs.
 
