@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from nexus.predict.tracking import ClipTracks, ObjectPrompt
     from nexus.predict.tracking.clip_run import ClipRun
 
-_FAMILIES = ("sam2", "edgetam")
-
 _HELP_CLIPS = (
     "A video file, or a folder of frames in the order of their names; or several, or folders of "
     "them."
@@ -142,10 +140,12 @@ def _given_prompts(file: Path | None, typed: list[ObjectPrompt]) -> Path | list[
 
 def _check_model(name: str) -> None:
     """Refuse a model that does not track."""
-    from nexus.models.registry import MODELS, model_spec
+    from nexus.models.pretrained import class_of
+    from nexus.models.registry import MODELS
+    from nexus.models.tracking import TrackingModel
 
-    if model_spec(name).family not in _FAMILIES:
-        able = ", ".join(name for name, spec in MODELS.items() if spec.family in _FAMILIES)
+    if not issubclass(class_of(name), TrackingModel):
+        able = ", ".join(other for other in MODELS if issubclass(class_of(other), TrackingModel))
         raise UnknownModelError(
             f"expected a model that tracks, got {name!r}, which is for images",
             hint=f"one of {able}",
