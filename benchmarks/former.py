@@ -218,7 +218,7 @@ def _forward() -> Callable[[], Any]:
     def work() -> Any:
         model.zero_grad()
         logits = model([embedding], prompts)
-        torch.sigmoid(logits).mean().backward()
+        torch.autograd.backward(torch.sigmoid(logits).mean())
         return logits.detach().numpy() > 0
 
     return work
