@@ -29,11 +29,10 @@ demo: .venv/.core  ## segment a real picture with real weights; results in demo_
 	@$(BIN)/nexus segment "$(DEMO_IMAGE)" --model lite_medsam --box $(DEMO_BOX) --out "$(DEMO_OUT)"
 	@echo "done: the mask, the picture with the mask on it, and the COCO annotations are above"
 
-# One thread per worker in the parallel lane: two workers with two threads each only get in each
-# other's way on two cores.
+# One thread per worker: two workers with two threads each only get in each other's way on two cores.
 test: check  ## everything CI runs: check, then all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
 
 check: .venv/.dev  ## format, lint, types, layers; no tests
 	$(BIN)/ruff format --check .
@@ -56,10 +55,10 @@ proof-reference: .venv/.dev  ## LiteMedSAM on all real images beside the reposit
 	$(BIN)/python -m benchmarks.reference eval_out/reference "$(DATA)/lite_medsam_reference.json"
 
 proof-points: .venv/.dev  ## teach LiteMedSAM clicks on the images beside the repository, 20 minutes
-	$(BIN)/nexus train --recipe points --set data.root="$(DATA)" --out train_out/points
+	$(BIN)/nexus train examples/fine_tune/points.yaml --set data.root="$(DATA)" --out train_out/points
 
 proof-domain: .venv/.dev  ## adapt LiteMedSAM to cardiac MRI and chest X-ray, 10 minutes
-	$(BIN)/nexus train --recipe domain --set data.root="$(DATA)" --out train_out/domain
+	$(BIN)/nexus train examples/fine_tune/domain.yaml --set data.root="$(DATA)" --out train_out/domain
 
 proof-memory: .venv/.dev  ## long video sessions stay at one size, minutes; rewrites docs/video-memory.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.soak

@@ -6,11 +6,13 @@ PyTorch is loaded when a model is first touched.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from nexus.core.errors import CheckpointError as CheckpointError
 from nexus.core.errors import DownloadError as DownloadError
 from nexus.core.errors import EmbeddingError as EmbeddingError
+from nexus.core.errors import EmbeddingNotFoundError as EmbeddingNotFoundError
 from nexus.core.errors import ImageError as ImageError
 from nexus.core.errors import ImageNotFoundError as ImageNotFoundError
 from nexus.core.errors import InputError as InputError
@@ -46,6 +48,9 @@ if TYPE_CHECKING:
     from nexus.predict.tracking import track_video as track_video
     from nexus.predict.video import VideoSession as VideoSession
     from nexus.train.loop import fine_tune as fine_tune
+
+# What is logged is shown where a handler is set; see `nexus.core.log`.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 _LAZY = {
     "nexus.core.types": ("FrameMasks", "ImageEmbedding", "Masks", "Prompt", "PromptedMasks"),

@@ -40,6 +40,7 @@ MODULES = (
     "nexus.data.images",
     "nexus.data.video",
     "nexus.data.tracks",
+    "nexus.data.prompt_files",
     "nexus.data.formats.coco",
     "nexus.data.truth.labelled",
     "nexus.data.truth",

@@ -68,3 +68,38 @@ def commands(path: Path) -> list[list[str]]:
             if words:
                 found.append(words)
     return found
+
+
+@dataclass(frozen=True)
+class ShellLine:
+    """One command of a `bash` block, as it is printed.
+
+    Attributes:
+        block: Where it stands.
+        line: Number of its first line in the file, from 1.
+        text: All of it, with the line breaks that a backslash continues.
+    """
+
+    block: Block
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.block.path.relative_to(ROOT).as_posix()}:{self.line}: {self.text}"
+
+
+def shell_lines(path: Path) -> list[ShellLine]:
+    """Return the commands of the `bash` blocks of a page that are not tagged `no-run`, in order."""
+    found: list[ShellLine] = []
+    for block in blocks(path, "bash"):
+        if "no-run" in block.tags:
+            continue
+        begun: list[str] = []
+        for number, text in enumerate(block.code.splitlines(), block.line):
+            begun.append(text)
+            if text.endswith("\\"):
+                continue
+            if shlex.split(" ".join(begun).replace("\\", " "), comments=True):
+                found.append(ShellLine(block, number - len(begun) + 1, "\n".join(begun)))
+            begun = []
+    return found

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from nexus.cli.main import run_script
 from nexus.core.files import replacing
-from nexus.data.images.loading import load_image, read_mask
+from nexus.data.images.loading import load_image
+from nexus.data.images.masks import read_label_map
 from nexus.ops.boxes import mask_to_box_xyxy
 from nexus.predict.oneshot import segment
 
@@ -61,7 +63,7 @@ def main() -> None:
     if image.dtype != np.uint8:
         parser.error(f"expected a picture of 8 bits a channel, got {image.dtype}")
     found = segment(image, box=args.box, model=args.model).best if args.box else None
-    mask = read_mask(args.mask) > 0 if found is None else found
+    mask = read_label_map(args.mask).labels > 0 if found is None else found
     if mask.shape != image.shape[:2] or not mask.any():
         parser.error(f"expected a mask of {image.shape[:2]} with an object, got {mask.shape}")
     cut = cut_out(image.astype(np.uint8), mask, args.feather)
@@ -74,4 +76,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

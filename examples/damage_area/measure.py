@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nexus.data.images.loading import load_image, read_mask, write_picture
+from nexus.cli.main import run_script
+from nexus.data.images import load_image, read_label_map, write_picture
 from nexus.ops.boxes import mask_to_box_xyxy
 from nexus.ops.components import components, remove_small_regions
 from nexus.ops.draw import overlay
@@ -46,9 +47,8 @@ def report(mask: NDArray[np.bool_], mm_per_pixel: float) -> dict[str, Any]:
         sizes = {"area_mm2": round(int(areas[number]) * mm_per_pixel**2, 3)}
         sizes |= {"width_mm": round(x1 - x0, 3), "height_mm": round(y1 - y0, 3)}
         parts.append(sizes | {"outlines_mm": [ring.round(3).tolist() for ring in rings]})
-    area_mm2 = int(areas[1:].sum()) * mm_per_pixel**2
+    area_mm2, share = int(areas[1:].sum()) * mm_per_pixel**2, round(float(mask.mean()), 6)
     totals = {"area_mm2": round(area_mm2, 3), "area_m2": round(area_mm2 / 1e6, 9)}
-    share = round(float(mask.mean()), 6)
     return {"mm_per_pixel": mm_per_pixel, **totals, "share_of_picture": share, "parts": parts}
 
 
@@ -56,10 +56,9 @@ def main() -> None:
     """Write report.json and overlay.png."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("image")
-    where = parser.add_mutually_exclusive_group(required=True)
+    where, scale = (parser.add_mutually_exclusive_group(required=True) for _ in range(2))
     where.add_argument("--box", type=box, metavar="X0,Y0,X1,Y1", help="for the model, pixels")
     where.add_argument("--mask", metavar="PNG", help="instead of a model's")
-    scale = parser.add_mutually_exclusive_group(required=True)
     scale.add_argument("--mm-per-pixel", type=float, dest="scale")
     scale.add_argument("--reference", type=reference, dest="scale", metavar="X0,Y0,X1,Y1,MM")
     parser.add_argument("--model", default="lite_medsam")
@@ -68,7 +67,8 @@ def main() -> None:
     args = parser.parse_args()
     image = load_image(args.image)
     found = segment(image, box=args.box, model=args.model).best if args.box else None
-    mask = remove_small_regions(read_mask(args.mask) > 0 if found is None else found, args.min_area)
+    mask = read_label_map(args.mask).labels > 0 if found is None else found
+    mask = remove_small_regions(mask, args.min_area)
     result = report(mask, args.scale)
     write_picture(args.out / "overlay.png", overlay(image, mask))
     (args.out / "report.json").write_text(json.dumps(result) + "\n", "utf-8")
@@ -76,4 +76,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from nexus.cli.main import run_script
 from nexus.core.types import Prompt
 from nexus.data.clicks.sampling import centre_click, jittered_box
 from nexus.data.truth import open_images
@@ -50,8 +51,7 @@ def fine_tune(folder: Path, out: Path, model: str, steps: int) -> None:
             click, size_hw = centre_click(truth.mask), embedding.original_size_hw
             box = jittered_box(truth.box_xyxy, size_hw, rng)
             prompts.append([Prompt(box=box) if step % 2 else Prompt(points=[(click.x, click.y)])])
-        embeddings = [row[0] for row in rows]
-        logits = sam(embeddings, prompts, multimask_output=False)  # (B, 1, 1, h, w)
+        logits = sam([row[0] for row in rows], prompts, multimask_output=False)  # (B, 1, 1, h, w)
         truths, valid = (torch.stack([row[i] for row in rows]).unsqueeze(1) for i in (2, 3))
         loss = dice_loss(logits, truths, valid=valid) + bce_loss(logits, truths, valid=valid)
 
@@ -76,4 +76,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

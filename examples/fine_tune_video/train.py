@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from nexus.cli.main import run_script
 from nexus.data.truth import READERS, open_videos
 from nexus.models.cv import load_model
 from nexus.train.loop import fine_tune
@@ -31,7 +32,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
 
     videos = sorted(
@@ -47,11 +47,10 @@ def main() -> None:
         args.out,
         data=(learnt, held_out),
         model=load_model(args.model, args.checkpoint),
-        resume=args.resume,
     )
     before, after = (figures[0].value for figures in (result.before, result.last))
     print(f"held-out videos {len(held_out)}, mean J {before:.4f} -> {after:.4f}")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

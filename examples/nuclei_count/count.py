@@ -11,10 +11,12 @@ import numpy as np
 from examples.nuclei_count.masks import segment
 from examples.nuclei_count.measure import COLUMNS, Score, rows, score, summary
 from examples.nuclei_count.seeds import find_seeds
+from nexus.cli.main import run_script
 from nexus.core.files import replacing
 from nexus.core.progress import Progress
 from nexus.data.formats.dataset import find_images
-from nexus.data.images.loading import load_image, read_mask, write_mask, write_picture
+from nexus.data.images.loading import load_image, write_mask, write_picture
+from nexus.data.images.masks import read_label_map
 from nexus.models.cv import load_model
 from nexus.ops.draw import overlay
 
@@ -40,7 +42,7 @@ def main() -> None:
             for kind, labels in results.items():
                 write_mask(args.out / kind / f"{item.name}.png", labels)
                 if args.truth:
-                    truth = read_mask(args.truth / f"{item.name}.png")
+                    truth = read_label_map(args.truth / f"{item.name}.png").labels
                     scores[kind].append(score(labels, truth))
             masks = [results["masks"] == n for n in range(1, results["masks"].max() + 1)]
             # Stretched, since fluorescence is dark.
@@ -57,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from nexus.cli.main import run_script
 from nexus.core.files import replacing
 from nexus.data.images.loading import load_image, read_mask
 from nexus.ops.draw import overlay
@@ -75,4 +76,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -13,7 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from nexus.data.images.loading import load_image, read_mask, write_picture
+from nexus.cli.main import run_script
+from nexus.data.images.loading import load_image, write_picture
+from nexus.data.images.masks import read_label_map
 from nexus.ops.morphology import elliptic_kernel
 from nexus.predict.oneshot import segment
 
@@ -57,11 +59,11 @@ def main() -> None:
     if image.dtype != np.uint8:
         parser.error(f"expected a picture of 8 bits a channel, got {image.dtype}")
     found = segment(image, box=args.box, model=args.model).best if args.box else None
-    mask = read_mask(args.mask) > 0 if found is None else found
+    mask = read_label_map(args.mask).labels > 0 if found is None else found
     if mask.shape != image.shape[:2]:
         parser.error(f"expected a mask of {image.shape[:2]} (H, W), got {mask.shape}")
     print(write_picture(args.out, remove(image.astype(np.uint8), mask, args.grow, args.method)))
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from examples.video_edit.clip import write_clip
 from examples.video_edit.masks import ObjectMasks, add_arguments
+from nexus.cli.main import run_script
 from nexus.data.images.loading import load_image
 from nexus.data.video.opening import open_video
 
@@ -74,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -14,6 +14,7 @@ from PIL import Image
 from examples.video_edit.clip import write_clip
 from examples.video_edit.follow import smooth_crops
 from examples.video_edit.masks import ObjectMasks, add_arguments
+from nexus.cli.main import run_script
 from nexus.data.video.opening import open_video
 from nexus.ops.boxes import mask_to_box_xyxy
 
@@ -41,4 +42,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nexus.core.errors import InputError
 from nexus.core.progress import Progress
-from nexus.data.images.loading import read_mask
+from nexus.data.images.masks import read_label_map
 from nexus.data.video.source import VideoSource
 from nexus.models.cv import SAM2, load_model
 from nexus.ops.rle import decode_rle, encode_rle
@@ -62,7 +62,7 @@ class ObjectMasks:
         if not paths:
             raise InputError(f"expected PNGs named by frame number, got none in {str(folder)!r}")
         for index, path in paths.items():
-            labels = read_mask(path)
+            labels = read_label_map(path).labels
             self._runs[index] = encode_rle(labels > 0 if number is None else labels == number)
 
     def _track(self, video: VideoSource, args: argparse.Namespace) -> None:

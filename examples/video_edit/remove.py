@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from examples.video_edit.clip import write_clip
 from examples.video_edit.masks import ObjectMasks, add_arguments
 from examples.video_edit.motion import View, homography, view
+from nexus.cli.main import run_script
 from nexus.data.video.opening import open_video
 from nexus.data.video.source import VideoSource
 
@@ -70,10 +71,9 @@ def main() -> None:
     parser.add_argument("--step", type=int, default=8, help="frames between two that give ground")
     args = parser.parse_args()
     with open_video(args.video) as video:
-        grow_px = (args.grow, args.below)
-        remover = Remover(video, ObjectMasks(video, args), grow_px, args.step)
+        remover = Remover(video, ObjectMasks(video, args), (args.grow, args.below), args.step)
         write_clip(args.out, video.size_hw, video, remover.filled)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -35,7 +35,10 @@ def image_prompts(boxes: Sequence[str], points: Sequence[str]) -> list[Prompt]:
     points_xy = [click[:2] for click in clicks]
     labels = [click[2] if len(click) == 3 else 1 for click in clicks]
     if not corners and not clicks:
-        raise InputError("expected at least one --box or --point, got none")
+        raise InputError(
+            "expected at least one --box or --point, got none",
+            hint="--prompts FILE gives each image its own",
+        )
     if len(corners) == 1 and clicks:
         return [Prompt(points_xy, labels, corners[0])]
     prompts = [Prompt(box=box) for box in corners]

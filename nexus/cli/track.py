@@ -41,9 +41,7 @@ _HELP_FORMAT = "png (label maps), jsonl (masks as COCO RLE) or both, with a comm
 _HELP_START = "First frame to track; if not given, the first with a prompt (--reverse: the last)."
 _HELP_STOP = "Frame to stop before; if not given, all there are."
 _HELP_SIDE = "Side of the model frame, smaller is faster; if not given, that of the training."
-_HELP_RESUME = (
-    "Go on with an interrupted run: the same command with this flag. Several clips need no flag."
-)
+_HELP_LABELS = "Write ID and score at each object of the overlay."
 _HELP_WORKERS = "Processes for several clips, each with its own clip; 1 if not given."
 
 
@@ -65,10 +63,9 @@ def track(
     dtype: shared.Dtype = None,
     max_pixels: shared.MaxPixels = 100_000_000,
     no_overlay: Annotated[bool, Option("--no-overlay", help="Write no video.")] = False,
-    resume: Annotated[bool, Option("--resume", help=_HELP_RESUME)] = False,
-    overwrite: Annotated[
-        bool, Option("--overwrite", help="Remove the results of an earlier run.")
-    ] = False,
+    labels: Annotated[bool, Option("--labels", help=_HELP_LABELS)] = False,
+    overwrite: shared.Overwrite = False,
+    resume: shared.Resume = False,
     workers: Annotated[int, Option(metavar="N", min=1, help=_HELP_WORKERS)] = 1,
     threads: shared.Threads = None,
     ray: shared.Ray = None,
@@ -81,7 +78,7 @@ def track(
     scores; and frames.csv, the frames done.
 
     Ctrl-C finishes the frame at hand and leaves whole files of the frames done; the same command
-    with --resume goes on. The paths of what was written go to stdout, one a line. A clip that is
+    goes on. The paths of what was written go to stdout, one a line. A clip that is
     cut off is tracked as far as it goes, and the exit code is 1.
 
     Several clips, or a folder of clips, have a folder each in that of --out. A clip that cannot be
@@ -98,13 +95,12 @@ def track(
     options = TrackOptions(
         formats=tuple(name.strip() for name in format.split(",")),
         overlay=not no_overlay,
+        labels=labels,
         start=start,
         stop=stop,
         reverse=reverse,
         input_side=input_side,
         max_pixels=max_pixels or None,
-        resume=resume,
-        overwrite=overwrite,
     )
     _check_model(model)  # said before anything is read
     load = functools.partial(shared.loaded, model, checkpoint, device, dtype)
@@ -113,7 +109,9 @@ def track(
         pool = Pool(workers, threads, ray)
         found = find_clips(clips if len(clips) > 1 else clips[0], leave_out=out)
         each = prompts_of_clips(given, [(clip.file_name, clip.name) for clip in found])
-        result = track_clips(load(), found, each, out, options, names, pool, progress=True)
+        result = track_clips(
+            *(load(), found, each, out, options, names, pool), progress=True, overwrite=overwrite
+        )
         _print(result.clips, as_json)
         raise typer.Exit(1 if result.failures else 0)
     joined = prompts_of_clips(given, [(clips[0].name, clips[0].stem)])[0]
@@ -122,8 +120,8 @@ def track(
     except InputError as error:  # an input that failed, not wrong usage
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
-    with source:
-        _track_alone(ClipRun(source, joined, out, options, names), load, as_json)
+    with source, ClipRun(source, joined, out, options, names, overwrite) as run:
+        _track_alone(run, load, as_json)
 
 
 def _given_prompts(file: Path | None, typed: list[ObjectPrompt]) -> Path | list[ObjectPrompt]:
@@ -161,7 +159,7 @@ def _track_alone(run: ClipRun, load: Callable[[], Any], as_json: bool) -> None:
         if report:
             typer.echo(
                 f"{report['frames']} of {report['frames_asked_for']} frames are done, and "
-                "their files are whole\nhint: the same command with --resume goes on",
+                "their files are whole\nhint: the same command goes on",
                 err=True,
             )
         raise

@@ -11,11 +11,11 @@ from typer import Argument, Option
 
 from nexus.cli import options as shared
 from nexus.core.errors import InputError
+from nexus.core.words import counted
 
 _HELP_CONFIG = "YAML file of the run; docs/training.md lists what may stand in it."
 _HELP_RECIPE = "Take a recipe that comes with Nexus instead: points or domain."
 _HELP_OUT = "Folder of the run: state, logs, weights, picture and card."
-_HELP_RESUME = "Go on with the run in the folder, if there is one there."
 _HELP_SET = "Replace a value of the file, such as optimizer.steps=100. May be repeated."
 
 
@@ -25,12 +25,13 @@ def train(
     ] = None,
     recipe: Annotated[str | None, Option(metavar="NAME", help=_HELP_RECIPE)] = None,
     out: Annotated[Path, Option(metavar="DIR", help=_HELP_OUT)] = Path("train_out"),
-    resume: Annotated[bool, Option("--resume", help=_HELP_RESUME)] = False,
+    overwrite: shared.Overwrite = False,
+    resume: shared.Resume = False,
     overrides: Annotated[shared.Texts, Option("--set", metavar="KEY=VALUE", help=_HELP_SET)] = None,
 ) -> None:
     """Fine-tune a model on labelled images, or on labelled videos with `task: video`.
 
-    A run can be killed at any moment and goes on with --resume to the same losses. Started by
+    A run can be killed at any moment; the same command goes on to the same losses. Started by
     `accelerate launch -m nexus train ...`, several processes share the rows of each step.
 
     The figures on the held-out objects, before and after, and the paths of what was written go to
@@ -51,12 +52,12 @@ def train(
     words += ["--out", str(out)]
     for override in overrides or []:
         words += ["--set", override]
-    result = fine_tune(settings, out, resume=resume, command=shlex.join(words))
+    result = fine_tune(settings, out, overwrite=overwrite, command=shlex.join(words))
     if not starts_first():
         return
     for before, best in zip(result.before, result.best, strict=True):
         typer.echo(
-            f"{best.measure} {best.set_title} ({best.objects} objects): "
+            f"{best.measure} {best.set_title} ({counted(best.objects, 'object')}): "
             f"{before.value:.4f} -> {best.value:.4f}"
         )
     shared.print_results(result.files)

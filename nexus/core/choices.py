@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from nexus.core.errors import InputError
+from nexus.core.errors import InputError, shown
 
 Entry = TypeVar("Entry")
 
@@ -23,7 +23,7 @@ def entry(table: Mapping[str, Entry], name: str, what: str) -> Entry:
     Raises:
         InputError: The table has no such name.
     """
-    if name not in table:
-        message = f"expected {what} among {', '.join(table)}, got {name!r}"
+    if not isinstance(name, str) or name not in table:
+        message = f"expected {what} among {', '.join(table)}, got {shown(name)}"
         raise InputError(message, hint=did_you_mean(name, table))
     return table[name]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
-from nexus.core.errors import InputError
+from nexus.core.errors import InputError, shown
 
 if TYPE_CHECKING:
     import torch
 
+_LOG = logging.getLogger(__name__)
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -20,15 +22,18 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
     """
     import torch
 
-    if device is None or device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if device is None or (isinstance(device, str) and device == "auto"):
+        has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        best = next((name for name, is_there in has.items() if is_there), "cpu")
+        _LOG.debug(
+            "device %s: cuda %s, mps %s", best, *("yes" if h else "no" for h in has.values())
+        )
+        return torch.device(best)
     try:
         resolved = torch.device(device)
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise InputError(
-            f"expected a device such as 'cpu', 'cuda', 'cuda:1' or 'mps', got {device!r}"
+            f"expected a device such as 'cpu', 'cuda', 'cuda:1' or 'mps', got {shown(device)}"
         ) from error
     absent = {
         "cuda": (resolved.index or 0) >= torch.cuda.device_count(),
@@ -37,7 +42,7 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
     if absent.get(resolved.type):
         raise InputError(
             f"expected a device of this machine, got {str(resolved)!r}, which is not present",
-            hint="leave device out to take the best one present, or pass device='cpu'",
+            hint="leave `device` out to take the best one present, or pass `device='cpu'`",
         )
     return resolved
 

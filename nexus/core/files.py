@@ -6,15 +6,34 @@ import os
 import signal
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from nexus.core.errors import InputError, NexusError
+from nexus.core.errors import InputError, NexusError, shown
 
 STATE_FOLDER = ".nexus"
 """What a run keeps for itself in its output folder."""
+
+LOCK_FILE = "lock"
+"""What is locked in there."""
+
+ANEW_HINT = "take another folder, or begin anew with `overwrite=True`"
+"""What to do about a folder whose results are others."""
+
+_watchers: dict[Path, Callable[[Path, Path], None]] = {}
+
+
+def as_path(value: object, what: str = "a path") -> Path:
+    """Return an argument as a path; `what` it is the path of is given with its article.
+
+    Raises:
+        InputError: It is neither a text nor a path.
+    """
+    if not isinstance(value, (str, os.PathLike)):
+        raise InputError(f"expected {what} as a path, got {shown(value)}")
+    return Path(value)
 
 
 @contextmanager
@@ -33,9 +52,38 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = target.parent / f".{target.stem}.{uuid.uuid4().hex[:12]}.part{target.suffix}"
     try:
         yield temporary
+        _ask_watcher(target, temporary)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def watching(
+    folder: str | os.PathLike[str], before: Callable[[Path, Path], None]
+) -> Iterator[None]:
+    """Call `before(target, temporary)` for each file that `replacing` puts below a folder.
+
+    It is called when the temporary file is whole and has yet to be renamed; what it raises leaves
+    the target as it is. Of folders within each other the innermost one is asked. All threads of
+    this process are watched.
+    """
+    place = Path(os.path.realpath(folder))
+    _watchers[place] = before
+    try:
+        yield
+    finally:
+        del _watchers[place]
+
+
+def _ask_watcher(target: Path, temporary: Path) -> None:
+    if not _watchers:
+        return
+    parent = Path(os.path.realpath(target.parent))
+    for place in (parent, *parent.parents):
+        if place in _watchers:
+            _watchers[place](parent / target.name, temporary)
+            return
 
 
 @contextmanager
@@ -70,7 +118,7 @@ def claimed(folder: str | os.PathLike[str]) -> Iterator[Path]:
     The folder is made if it is not there. A lock of a run that died is free again.
 
     Raises:
-        InputError: The folder cannot be made.
+        InputError: The folder cannot be made or written.
         NexusError: Another run holds it.
     """
     from filelock import FileLock, Timeout
@@ -78,16 +126,15 @@ def claimed(folder: str | os.PathLike[str]) -> Iterator[Path]:
     state = Path(folder) / STATE_FOLDER
     try:
         state.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"expected the output to be a folder, got {os.fspath(folder)!r}: {error}"
-        ) from error
-    try:
-        held = FileLock(state / "lock").acquire(timeout=0)
+        held = FileLock(state / LOCK_FILE).acquire(timeout=0)
     except Timeout as error:
         raise NexusError(
             f"expected {os.fspath(folder)!r} to be free, got one that another run is using",
             hint="wait for it, or write into another folder",
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"expected the output to be a folder, got {os.fspath(folder)!r}: {error}"
         ) from error
     with held:
         yield state

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nexus.core.errors import InputError, NexusWarning
-from nexus.core.files import uninterrupted
+from nexus.core.files import ANEW_HINT, uninterrupted
 from nexus.core.json_text import dump_json
 
 _VERSION = 1
@@ -64,6 +64,9 @@ class Journal:
 
     def __contains__(self, name: object) -> bool:
         return name in self._places
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._places))
 
     def append(self, name: str, record: Mapping[str, Any]) -> None:
         """Put a record on the disk under its name; Ctrl-C waits until it is there.
@@ -121,19 +124,18 @@ class Journal:
         return end
 
     def _check_header(self, found: dict[str, Any] | None, wanted: dict[str, Any]) -> None:
-        anew = f"use another folder, or delete {str(self.path.parent)!r} to begin anew"
         if found is None or found.get("version") != _VERSION:
             raise InputError(
                 f"expected a journal of version {_VERSION} at {str(self.path)!r}, got a damaged "
                 "or other file",
-                hint=anew,
+                hint=ANEW_HINT,
             )
         changes = list(_differences(found["settings"], wanted["settings"]))
         if changes:
             raise InputError(
                 "expected the settings under which this folder was begun, got others: "
                 + "; ".join(changes),
-                hint=anew,
+                hint=ANEW_HINT,
             )
 
     def _write(self, record: dict[str, Any]) -> tuple[int, int]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,9 +18,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nexus.core.choices import entry
-from nexus.core.errors import InputError
+from nexus.core.errors import InputError, shown
 from nexus.core.files import write_text
-from nexus.eval.report import OBJECTS_FILE, markdown_table, read_objects
+from nexus.core.outputs import output_folder
+from nexus.eval.comparison import LESS_IS_BETTER, Difference, ObjectChange, leading_metric
+from nexus.eval.comparison import Comparison as Comparison
+from nexus.eval.report import OBJECTS_FILE, read_objects
 from nexus.eval.summary import METRICS
 
 UNITS = ("image", "object", "group")
@@ -31,78 +34,7 @@ _BATCH_VALUES = 4_000_000
 Run: TypeAlias = str | os.PathLike[str] | Sequence[Mapping[str, Any]]
 """The `--out` folder of a run, its objects.csv, or the rows of an `EvaluationResult`."""
 
-
-@dataclass(frozen=True)
-class Difference:
-    """One metric of two runs over the objects both have.
-
-    Attributes:
-        protocol: Under which it was measured.
-        metric: Its name.
-        objects: Pairs in which both runs define it.
-        undefined: Pairs in which one does not; left out.
-        mean_a: Mean in the first run; `mean_b` in the second.
-        difference: `mean_b - mean_a`.
-        low: Lower end of its confidence interval, `high` the upper; None with fewer than 2 units.
-        higher_b: Share of the pairs with a higher value in the second run; `higher_a` in the first.
-    """
-
-    protocol: str
-    metric: str
-    objects: int
-    undefined: int
-    mean_a: float
-    mean_b: float
-    difference: float
-    low: float | None
-    high: float | None
-    higher_b: float
-    higher_a: float
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two runs, paired; beside what is found, the options as in `compare`.
-
-    Attributes:
-        differences: By protocol and metric.
-        only_a: Rows (objects under a protocol) the first run alone has; `only_b` the second.
-    """
-
-    differences: tuple[Difference, ...]
-    only_a: int
-    only_b: int
-    confidence: float
-    unit: str
-    resamples: int
-    seed: int
-    method: str
-
-    def as_json(self) -> dict[str, Any]:
-        """Return all of it as JSON values."""
-        return asdict(self)
-
-    def table(self, name_a: str = "A", name_b: str = "B") -> str:
-        """Return a Markdown table, and what was left out under it."""
-        interval = f"{100 * self.confidence:g} % interval"
-        rows = [["protocol", "metric", "objects", name_a, name_b, "difference", interval]]
-        rows[0] += [f"{name_b} higher", f"{name_a} higher"]
-        for each in self.differences:
-            interval = "" if each.low is None else f"{each.low:+.4f} to {each.high:+.4f}"
-            means = f"{each.mean_a:.4f}", f"{each.mean_b:.4f}", f"{each.difference:+.4f}"
-            higher = (f"{100 * share:.0f} %" for share in (each.higher_b, each.higher_a))
-            rows.append([each.protocol, each.metric, str(each.objects), *means, interval, *higher])
-        lines = [
-            *markdown_table(rows),
-            "",
-            f"{self.method} bootstrap over {self.unit}s, {self.resamples} resamples, seed "
-            f"{self.seed}. In one run only: {self.only_a} rows of {name_a}, {self.only_b} of "
-            f"{name_b}.",
-        ]
-        undefined = sum(each.undefined for each in self.differences)
-        if undefined:
-            lines[-1] += f" Not defined in one of the runs, and left out: {undefined} values."
-        return "\n".join(lines) + "\n"
+_Pair: TypeAlias = "tuple[Mapping[str, Any], Mapping[str, Any]]"
 
 
 def compare(
@@ -114,27 +46,35 @@ def compare(
     resamples: int = 9999,
     seed: int = 0,
     method: str = "percentile",
+    worst: int = 10,
 ) -> Comparison:
-    """Compare two evaluations over the objects both have.
+    """Compare two evaluations over the objects both have, all together and part by part.
+
+    A part is a set, and in it a category. Where rows have none and the ids of a set recur, each in
+    at least half of its images, as those of the structures of label maps do, ids stand for
+    categories.
 
     Args:
         run_a: The `--out` folder of a run, its objects.csv, or the rows of an `EvaluationResult`.
         run_b: The same of the other.
-        unit: "image", "object" or "group" (a volume, a patient): what counts as independent.
+        unit: "image", "object" or "group" (a volume, a patient): what counts as independent. In a
+            set without groups each image is one.
         confidence: Of the intervals, in (0, 1).
         resamples: How often units are drawn anew.
         seed: Equal seeds give equal intervals.
         method: "percentile", "basic" or "BCa", as in `scipy.stats.bootstrap`.
+        worst: How many of the objects that lost most are named for each protocol.
 
     Raises:
-        InputError: No such files, no object in both, an object twice, or wrong options.
+        InputError: No such files, no object in both, an object twice, no group at all to draw, or
+            wrong options.
     """
     entry(dict.fromkeys(UNITS), unit, "a unit")
     entry(dict.fromkeys(METHODS), method, "a method")
-    if not 0 < confidence < 1 or resamples < 1:
+    if not 0 < confidence < 1 or resamples < 1 or worst < 0:
         raise InputError(
-            "expected confidence in (0, 1) and at least 1 resample, "
-            f"got {confidence!r} and {resamples!r}"
+            "expected confidence in (0, 1), at least 1 resample and 0 or more worst objects, "
+            f"got {confidence!r}, {resamples!r} and {worst!r}"
         )
     how: dict[str, Any] = {"confidence": confidence, "resamples": resamples, "seed": seed}
     how["method"] = method
@@ -145,22 +85,34 @@ def compare(
             "expected objects that both runs have, got none",
             hint="rows are matched by set, image, object_id and protocol",
         )
-    differences = []
+    ungrouped = _ungrouped([rows_a[key] for key in shared]) if unit == "group" else ()
+    pooled: list[Difference] = []
+    parts: list[Difference] = []
+    lost: list[ObjectChange] = []
     for protocol in dict.fromkeys(key[3] for key in shared):
         pairs = [(rows_a[key], rows_b[key]) for key in shared if key[3] == protocol]
-        for metric in METRICS:
-            defined = [pair for pair in pairs if all(row.get(metric) is not None for row in pair)]
-            if not defined:
-                continue
-            a, b = (np.array([pair[i][metric] for pair in defined], np.float64) for i in (0, 1))
-            units = _units([pair[0] for pair in defined], unit)
-            low, high = mean_interval(b - a, units, **how) or (None, None)
-            counts = len(defined), len(pairs) - len(defined)
-            means = float(a.mean()), float(b.mean()), float((b - a).mean())
-            higher = float((b > a).mean()), float((a > b).mean())
-            differences.append(Difference(protocol, metric, *counts, *means, low, high, *higher))
-    only_a, only_b = len(rows_a) - len(shared), len(rows_b) - len(shared)
-    return Comparison(tuple(differences), only_a, only_b, confidence, unit, resamples, seed, method)
+        pooled += _differences(protocol, pairs, unit, how)
+        for (set_name, category), members in _parts(pairs).items():
+            found = _differences(protocol, members, unit, how)
+            parts += [replace(each, set_name=set_name, category=category) for each in found]
+        lost += _most_lost(protocol, pairs, worst)
+    return Comparison(
+        tuple(pooled),
+        len(rows_a) - len(shared),
+        len(rows_b) - len(shared),
+        confidence,
+        unit,
+        resamples,
+        seed,
+        method,
+        tuple(parts),
+        tuple(lost),
+        ungrouped,
+        *(
+            "" if isinstance(run, Sequence) and not isinstance(run, str) else os.fspath(run)
+            for run in (run_a, run_b)
+        ),
+    )
 
 
 def mean_interval(
@@ -215,14 +167,23 @@ def mean_interval(
     return (low, high) if np.isfinite([low, high]).all() else None
 
 
-def write_comparison(out: str | os.PathLike[str], found: Comparison) -> list[Path]:
+def write_comparison(
+    out: str | os.PathLike[str], found: Comparison, *, overwrite: bool = False
+) -> list[Path]:
     """Write compare.json and compare.md into a folder; return their paths.
 
+    An earlier comparison is replaced; files of others only to `overwrite` them.
+
     Raises:
+        InputError: The folder holds results of another verb, or files that would be replaced.
+        NexusError: A run is using the folder.
         OSError: A file cannot be written.
     """
     texts = {"json": json.dumps(found.as_json(), indent=2) + "\n", "md": found.table()}
-    return [write_text(Path(out) / f"compare.{ending}", text) for ending, text in texts.items()]
+    names = {f"compare.{ending}": text for ending, text in texts.items()}
+    with output_folder(out, verb="evaluate compare", overwrite=overwrite) as outputs:
+        outputs.reserve(names)
+        return [write_text(outputs.folder / name, text) for name, text in names.items()]
 
 
 def _by_identity(run: Run) -> dict[tuple[str, ...], Mapping[str, Any]]:
@@ -236,13 +197,98 @@ def _by_identity(run: Run) -> dict[tuple[str, ...], Mapping[str, Any]]:
                 hint=f"`nexus evaluate ... --out DIR` writes {OBJECTS_FILE} there",
             )
         name, run = repr(str(path)), read_objects(path)
+    elif not isinstance(run, Iterable) or getattr(run, "ndim", 1) == 0:
+        raise InputError(f"expected an evaluation as a folder or its rows, got {shown(run)}")
     rows: dict[tuple[str, ...], Mapping[str, Any]] = {}
     for row in run:
+        if not isinstance(row, Mapping) or any(part not in row for part in _IDENTITY):
+            raise InputError(f"expected rows with {', '.join(_IDENTITY)}, got {shown(row)}")
         key = tuple(str(row[part]) for part in _IDENTITY)
         if key in rows:
             raise InputError(f"expected each object once in {name}, got {' '.join(key)} twice")
         rows[key] = row
     return rows
+
+
+def _differences(
+    protocol: str, pairs: Sequence[_Pair], unit: str, how: Mapping[str, Any]
+) -> Iterator[Difference]:
+    """Compare every metric over some pairs of rows."""
+    for metric in METRICS:
+        defined = [pair for pair in pairs if all(row.get(metric) is not None for row in pair)]
+        if not defined:
+            continue
+        a, b = (np.array([pair[i][metric] for pair in defined], np.float64) for i in (0, 1))
+        units = _units([pair[0] for pair in defined], unit)
+        low, high = mean_interval(b - a, units, **how) or (None, None)
+        counts = len(defined), len(pairs) - len(defined)
+        means = float(a.mean()), float(b.mean()), float((b - a).mean())
+        higher = float((b > a).mean()), float((a > b).mean())
+        yield Difference(protocol, metric, *counts, *means, low, high, *higher)
+
+
+def _parts(pairs: Sequence[_Pair]) -> dict[tuple[str, str | None], list[_Pair]]:
+    """Return the pairs of each set, and after it those of each of its categories."""
+    sets: dict[str, list[_Pair]] = {}
+    for pair in pairs:
+        sets.setdefault(str(pair[0]["set"]), []).append(pair)
+    found: dict[tuple[str, str | None], list[_Pair]] = {}
+    for set_name, members in sets.items():
+        if len(sets) > 1:
+            found[set_name, None] = members
+        named: dict[str, list[_Pair]] = {}
+        recurring = _recurring_ids([row for row, _ in members])
+        for pair in members:
+            category = pair[0].get("category") or recurring.get(str(pair[0]["object_id"]))
+            if category:
+                named.setdefault(category, []).append(pair)
+        if len(named) > 1:
+            found |= {(set_name, category): named[category] for category in sorted(named)}
+    return found
+
+
+def _recurring_ids(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return names for the ids of a set that each recur in at least half of its images.
+
+    Ids of structures do; those of instances, which count through an image, do not.
+    """
+    images: dict[str, set[str]] = {}
+    for row in rows:
+        images.setdefault(str(row["object_id"]), set()).add(str(row["image"]))
+    count = len(set().union(*images.values()))
+    if count < 2 or any(2 * len(those) < count for those in images.values()):
+        return {}
+    return {object_id: f"id {object_id}" for object_id in images}
+
+
+def _most_lost(protocol: str, pairs: Sequence[_Pair], most: int) -> list[ObjectChange]:
+    """Return the objects that lost most in the metric a protocol is told by."""
+    metric = leading_metric([name for name in METRICS if any(name in row for row, _ in pairs)])
+    sign = -1 if metric in LESS_IS_BETTER else 1
+    changes = []
+    for row, other in pairs:
+        a, b = row.get(metric), other.get(metric)
+        if a is not None and b is not None and sign * (b - a) < 0:
+            where = str(row["set"]), str(row["image"]), str(row["object_id"])
+            category = row.get("category") or None
+            changes.append(ObjectChange(protocol, metric, *where, category, a, b, b - a))
+    return sorted(changes, key=lambda each: sign * each.difference)[:most]
+
+
+def _ungrouped(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the sets of which rows have no group.
+
+    Raises:
+        InputError: None has one.
+    """
+    without = dict.fromkeys(str(row["set"]) for row in rows if not row.get("group"))
+    if not any(row.get("group") for row in rows):
+        raise InputError(
+            "expected rows with a group to draw by group, got none in "
+            f"{', '.join(without)}: their data names no volume or patient",
+            hint="draw by image",
+        )
+    return tuple(without)
 
 
 def _units(rows: Sequence[Mapping[str, Any]], unit: str) -> list[str] | None:

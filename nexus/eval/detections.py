@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from nexus.core.errors import InputError, NexusWarning
+from nexus.core.files import as_path
 from nexus.core.json_text import read_json
 from nexus.core.types import Prompt
 from nexus.eval.metrics import coco_scores
@@ -83,7 +84,7 @@ def read_detections(
         InputError: Not such files, or a box of an image the annotations do not have.
         OSError: A file cannot be read.
     """
-    source = Path(annotations)
+    source = as_path(annotations, "COCO annotations")
     document = read_json(source, dict, "a COCO annotation file")
     try:
         ids = {_file_name(image): int(image["id"]) for image in document["images"]}
@@ -93,7 +94,9 @@ def read_detections(
         ) from error
     known = set(ids.values())
     found: dict[int, list[Detection]] = {}
-    for number, entry in enumerate(read_json(Path(results), list, "a COCO results file")):
+    for number, entry in enumerate(
+        read_json(as_path(results, "COCO results"), list, "a COCO results file")
+    ):
         where = f"entry {number} of {os.fspath(results)!r}"
         try:
             x, y, width, height = (float(value) for value in entry["bbox"])

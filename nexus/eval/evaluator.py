@@ -9,6 +9,7 @@ import torch
 
 from nexus.core.errors import InputError
 from nexus.data.truth.labelled import LabelledImage, LabelledVideo, largest_truths
+from nexus.data.truth.notes import noticed_in
 from nexus.eval.detections import Detection, detection_records
 from nexus.eval.efficiency import Stopwatch, peak_accelerator_bytes, peak_memory_bytes
 from nexus.eval.protocols import Row, Scene, scene_rows
@@ -76,7 +77,7 @@ class Evaluator:
         return torch.device(getattr(self.model, "device", "cpu"))
 
     def __call__(self, item: Item) -> dict[str, Any]:
-        """Return the record of one item: `rows`, `detections`, `costs`.
+        """Return the record of one item: `rows`, `detections`, `costs`; of an image also `masks`.
 
         Raises:
             NexusError: The image or its truth cannot be read or used.
@@ -92,12 +93,15 @@ class Evaluator:
         costs |= watch.seconds
         costs["peak_rss_bytes"] = peak_memory_bytes()
         costs["peak_accelerator_bytes"] = peak_accelerator_bytes(self.device)
-        return {"rows": [{**whose, **row} for row in rows], "detections": found, "costs": costs}
+        noticed = costs.pop("masks", None)
+        record = {"rows": [{**whose, **row} for row in rows], "detections": found, "costs": costs}
+        return record if noticed is None else {**record, "masks": noticed}
 
     def _image(self, item: Item, source: LabelledImage, watch: Stopwatch) -> _Found:
         settings, model = self.settings, cast(PromptableModel, self.model)
         image = source.load_image()
-        truths = [truth for truth in source.load_truths() if not truth.ignore]
+        annotated = source.load_truths()
+        truths = [truth for truth in annotated if not truth.ignore]
         for truth in truths:
             if truth.mask.shape != image.shape[:2]:
                 raise InputError(
@@ -117,7 +121,8 @@ class Evaluator:
         if "detections" in settings.protocols:
             found = detection_records(scene, item.image_id, item.detections)
             prompts += len(found)
-        return rows, found, {"prompts": prompts, "embedding_bytes": embedding.nbytes}
+        costs = {"prompts": prompts, "embedding_bytes": embedding.nbytes}
+        return rows, found, {**costs, "masks": noticed_in(annotated)}
 
     def _video(self, source: LabelledVideo, watch: Stopwatch) -> _Found:
         tracker = cast(Tracker, self.model)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nexus.core.errors import NexusError
+from nexus.core.words import counted
 from nexus.data.images.loading import load_image, write_picture
 from nexus.data.images.sheets import Panel, blank_tile, fitted, write_tiles
 from nexus.data.truth.labelled import LabelledImage, LabelledVideo
@@ -43,7 +44,7 @@ def write_histograms(path: Path, rows: _Rows) -> Path:
         metric = main_metric(protocol)
         values = [row[metric] for row in rows if row["protocol"] == protocol]
         values = [value for value in values if value is not None]
-        title = f"{protocol}: {metric} of {len(values)} objects"
+        title = f"{protocol}: {metric} of {counted(len(values), 'object')}"
         panel = Panel.histogram(sheet, (0, place * height, width, height), title, values, (0, 1))
         for tick in _TICKS:
             panel.below(tick, f"{tick:g}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 from nexus.core.errors import InputError
 from nexus.core.files import write_text, writing
+from nexus.core.words import counted
+from nexus.data.truth.notes import lines_of
 from nexus.eval.plots import Sources, write_click_curve, write_histograms, write_worst
 from nexus.eval.summary import METRICS, EvaluationResult, metrics_of
 
@@ -17,6 +20,7 @@ OBJECTS_FILE = "objects.csv"
 SUMMARY_FILE = "summary.json"
 REPORT_FILE = "report.md"
 DETECTIONS_FILE = "detections.json"
+_HISTOGRAM, _WORST, _CLICKS = "histogram.png", "worst.png", "clicks.png"
 
 _KEYS = ("set", "image", "group", "object_id", "protocol", "category", "area", "box")
 _DETAILS = ("clicks", "iou_per_click", "frames", "j_per_frame", "f_per_frame", "worst_frame")
@@ -29,6 +33,13 @@ _COSTS = {
     "peak_rss_bytes": ("peak RAM of a process", 2**-20, "MiB"),
     "peak_accelerator_bytes": ("peak memory of the accelerator", 2**-20, "MiB"),
 }
+
+
+def report_names(protocols: Sequence[str]) -> list[str]:
+    """Return the names of the files that an evaluation under protocols may write."""
+    names = [OBJECTS_FILE, SUMMARY_FILE, REPORT_FILE, _HISTOGRAM, _WORST]
+    names += [DETECTIONS_FILE] * ("detections" in protocols)
+    return names + [_CLICKS] * ("clicks" in protocols)
 
 
 def write_report(out: Path, result: EvaluationResult, sources: Sources) -> list[Path]:
@@ -46,12 +57,12 @@ def write_report(out: Path, result: EvaluationResult, sources: Sources) -> list[
         files.append(write_text(out / DETECTIONS_FILE, text))
     pictures = []
     if result.rows:
-        pictures.append(write_histograms(out / "histogram.png", result.rows))
-        pictures.append(write_worst(out / "worst.png", result.rows, sources))
+        pictures.append(write_histograms(out / _HISTOGRAM, result.rows))
+        pictures.append(write_worst(out / _WORST, result.rows, sources))
     if "clicks" in result.summary["results"]:
         pooled = result.summary["results"]["clicks"]["pooled"]
-        title = f"mean IoU after each click, {pooled['objects']} objects"
-        pictures.append(write_click_curve(out / "clicks.png", pooled["iou_per_click"], title))
+        title = f"mean IoU after each click, {counted(pooled['objects'], 'object')}"
+        pictures.append(write_click_curve(out / _CLICKS, pooled["iou_per_click"], title))
     page = report_page(result.summary, [picture.name for picture in pictures])
     return [*files, write_text(out / REPORT_FILE, page), *pictures]
 
@@ -80,7 +91,11 @@ def read_objects(path: Path) -> list[dict[str, Any]]:
         InputError: Not such a file.
         OSError: It cannot be read.
     """
-    with path.open(encoding="utf-8", newline="") as stream:
+    try:
+        text = path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"expected a table of objects in UTF-8, got {str(path)!r}") from error
+    with io.StringIO(text, newline="") as stream:
         reader = csv.DictReader(stream)
         lacking = [name for name in _KEYS if name not in (reader.fieldnames or ())]
         if lacking:
@@ -107,16 +122,8 @@ def report_page(summary: Mapping[str, Any], pictures: Sequence[str] = ()) -> str
     parts = [f"# Evaluation of {summary['model'].get('variant', summary['model']['class'])}", ""]
     if summary.get("command"):
         parts += ["```bash", summary["command"], "```", ""]
-    data = summary["data"]
-    parts.append(f"{data['evaluated']} of {data['images']} images, {data['failed']} failed.")
-    for protocol, figures in summary["results"].items():
-        parts += ["", f"## {protocol}", ""]
-        if "pooled" in figures:
-            parts += _table(figures)
-        elif figures:
-            parts += markdown_table([[*figures], [_shown(value) for value in figures.values()]])
-        else:
-            parts.append("No average precision by COCO's rules; the masks are in detections.json.")
+    parts += report_head(summary)
+    parts += result_lines(summary, categories=True)
     costs = [
         (title, f"{summary['efficiency'][name] * factor:.4g} {unit}")
         for name, (title, factor, unit) in _COSTS.items()
@@ -139,22 +146,77 @@ def report_page(summary: Mapping[str, Any], pictures: Sequence[str] = ()) -> str
     return "\n".join(parts) + "\n"
 
 
-def _table(figures: Mapping[str, Any]) -> list[str]:
-    """Return a line for each set, and one for all objects."""
-    sets = figures["sets"] if len(figures["sets"]) > 1 else {}  # one says what all objects do
-    metrics = [name for name in METRICS if name in figures["pooled"]]
-    rows = [["set", "images", "objects", *metrics]]
-    for name, line in {**sets, "all": figures["pooled"]}.items():
+def report_head(summary: Mapping[str, Any]) -> list[str]:
+    """Return what was evaluated, as lines that stand above the figures."""
+    data = summary["data"]
+    images = counted(data["images"], "image")
+    head = [f"{data['evaluated']} of {images}, {data['failed']} failed."]
+    noted = [
+        f"- `{name}`: {line}" for name, counts in data["sets"].items() for line in lines_of(counts)
+    ]
+    return [*head, "", *noted] if noted else head
+
+
+def result_lines(summary: Mapping[str, Any], categories: bool = False) -> list[str]:
+    """Return the figures of each protocol as tables of Markdown, by set and, if asked, category."""
+    lines: list[str] = []
+    for protocol, figures in summary["results"].items():
+        lines += ["", f"## {protocol}", "", *_how_answered(summary, protocol)]
+        if "pooled" in figures:
+            sets = figures["sets"] if len(figures["sets"]) > 1 else {}  # one says what all do
+            lines += _table("set", {**sets, "all": figures["pooled"]})
+            if categories and len(figures["categories"]) > 1:
+                lines += ["", *_table("category", figures["categories"])]
+        elif figures:
+            lines += markdown_table([[*figures], [_shown(value) for value in figures.values()]])
+        else:
+            lines.append("No average precision by COCO's rules; the masks are in detections.json.")
+    return lines
+
+
+def _how_answered(summary: Mapping[str, Any], protocol: str) -> list[str]:
+    """Return how clicks are answered, without which figures cannot be compared."""
+    if protocol not in ("click", "clicks"):
+        return []
+    multimask = summary["settings"]["multimask"]
+    trained = (summary["model"].get("policy") or {}).get("candidates", False)
+    best = "by the best of three masks, by predicted score"
+    first = best if multimask == "best" or (multimask == "auto" and trained) else "by one mask"
+    if protocol == "click":
+        return [f"A click is answered {first}.", ""]
+    later = best if multimask == "best" else "by one mask"
+    most = f"At most {summary['settings']['clicks']} clicks on an object"
+    same = f"{most}, each answered {first}."
+    return [
+        same if first == later else f"{most}: the first answered {first}, the others {later}.",
+        "",
+    ]
+
+
+def _table(head: str, lines: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a row for each set or category."""
+    metrics = metrics_of(lines.values())
+    rows = [[head, "images", "objects", *metrics]]
+    for name, line in lines.items():
         counts = str(line["images"]), str(line["objects"])
         values = [_shown(line.get(metric)) for metric in metrics]
-        rows.append([name.replace("|", "\\|"), *counts, *values])
+        rows.append([cell_text(name), *counts, *values])
     return markdown_table(rows)
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a table whose first row is its head."""
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return [lines[0], "|---" * len(rows[0]) + "|", *lines[1:]]
+    """Return the lines of a table whose first row is its head, its columns of even width."""
+    widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
+    rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
+    return [
+        f"| {' | '.join(cell.ljust(w) for cell, w in zip(row, widths, strict=True))} |"
+        for row in rows
+    ]
+
+
+def cell_text(text: str) -> str:
+    """Return a name as the cell of a table can hold it, in one line and without its own bars."""
+    return " ".join(text.replace("|", "\\|").split())
 
 
 def _shown(value: float | None) -> str:

@@ -10,15 +10,18 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from contextlib import nullcontext
 from typing import Any
 
 from nexus.core.errors import InputError
+from nexus.core.outputs import output_folder
+from nexus.core.steps import ProgressLike
 from nexus.data.truth.labelled import LabelledImage, LabelledVideo
+from nexus.data.truth.notes import counted_masks, warn_of_masks
 from nexus.eval.detections import Detections, score_detections
 from nexus.eval.efficiency import describe_machine, summarise_costs, versions
 from nexus.eval.evaluator import Evaluator, Item
-from nexus.eval.report import write_report
+from nexus.eval.report import report_names, write_report
 from nexus.eval.settings import EvaluationSettings, settings_of
 from nexus.eval.summary import EvaluationResult, summarise_rows
 from nexus.eval.vos import Tracker
@@ -42,8 +45,9 @@ def evaluate(
     workers: int = 1,
     threads: int | None = None,
     ray: str | None = None,
-    progress: bool = False,
+    progress: ProgressLike = False,
     about: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
     **options: Any,
 ) -> EvaluationResult:
     """Evaluate a model over labelled images or videos.
@@ -63,12 +67,15 @@ def evaluate(
             same for any number of workers with the same number of threads; with another, scores
             differ in their last digits and masks in a pixel now and then.
         ray: Evaluate on a Ray cluster: its address, or "local" for one of this machine.
-        progress: Show images done and the time that is left on stderr.
+        progress: Show images done and the time that is left on stderr; or a function of images done
+            and images in all.
         about: Put into the summary; `dataset` and `split` are also held against an earlier run.
+        overwrite: Remove what Nexus made in the folder and begin anew, and replace files of others.
         options: Fields of `EvaluationSettings`.
 
     Raises:
-        InputError: No images, two of one name, wrong options, or a folder begun under others.
+        InputError: No images, two of one name, wrong options, or a folder begun under others or
+            with files of others that would be replaced.
         NexusError: Another run is using the folder, or a worker process died.
         MissingDependencyError: Ray is wanted and not installed.
         OSError: A file cannot be written.
@@ -76,15 +83,21 @@ def evaluate(
     settings = settings_of(protocol, options)
     evaluator = Evaluator(model, settings)
     items = _items(images, settings, detections)
-    pool = Pool(workers, threads, ray)
+    pool, unit = Pool(workers, threads, ray), "videos" if settings.is_video else "images"
     if workers > 1 and ray is None and isinstance(model, PromptableModel):
         share_weights(model)
     described, about = describe_generator(evaluator), dict(about or {})
     asked = (f"{name} {item.image_id} {item.detections!r}" for name, item in items.items())
     stamp = described | {key: about.get(key) for key in ("dataset", "split")}
     stamp["detections"] = None if detections is None else _digest(asked)
-    unit = "videos" if settings.is_video else "images"
-    with open_ledger(out, stamp) as ledger:
+    with (
+        nullcontext()
+        if out is None
+        else output_folder(out, verb="evaluate", overwrite=overwrite) as outputs,
+        open_ledger(outputs, stamp) as ledger,
+    ):
+        if outputs is not None:
+            outputs.reserve(report_names(settings.protocols))
         jobs = [Job(name, item) for name, item in items.items()]
         ledger.fill(jobs, evaluator, pool, unit=unit, progress=progress)
         result = _result(items, ledger, detections, settings)
@@ -94,10 +107,12 @@ def evaluate(
             versions=versions(),
             **about,
         )
-        if out is not None:
+        if outputs is not None:
             sources = {(item.set_name, item.source.name): item.source for item in items.values()}
-            result.files.extend(write_report(Path(out), result, sources))
-        if not progress:
+            result.files.extend(write_report(outputs.folder, result, sources))
+            outputs.remove_stale(result.files)
+        warn_of_masks(result.summary["data"]["sets"])
+        if progress is not True:
             ledger.warn_of_failures(len(items), unit)
         return result
 
@@ -126,6 +141,11 @@ def _result(
             "evaluated": len(records),
             "failed": len(failures),
             "names_sha256": _digest(items),
+            "sets": counted_masks(
+                (item.set_name, item.source, ledger.read(name).get("masks"))
+                for name, item in items.items()
+                if name in ledger
+            ),
         },
         "failures": failures,
     }

@@ -21,6 +21,18 @@ PROTOCOLS: dict[str, str] = {
 }
 """Protocols by name, with what the model is shown."""
 
+_PROMPTED = ("box", "click", "clicks", "medical-box")
+_USED_BY: dict[str, tuple[str, ...]] = {
+    "clicks": ("clicks",),
+    "jitter": ("box", "medical-box"),
+    "seed": ("box", "medical-box"),
+    "tolerance_mm": ("medical-box",),
+    "max_objects": _PROMPTED,
+    "min_area": _PROMPTED,
+    "multimask": (*_PROMPTED, "detections"),
+    "leave_out_last": ("vos",),
+}
+
 MULTIMASK: dict[str, bool | None] = {"auto": None, "single": False, "best": True}
 """Values of `multimask`, with what `predict_batch` is told."""
 
@@ -88,10 +100,24 @@ def settings_of(protocol: str | Iterable[str], options: dict[str, Any]) -> Evalu
     """Return settings from protocols and the other fields by name.
 
     Raises:
-        InputError: No such field, or a value out of range.
+        InputError: No such field, a value out of range, or a field that no protocol looks at.
     """
     fields = [field.name for field in dataclasses.fields(EvaluationSettings)][1:]
     for name in options:
         entry(dict.fromkeys(fields), name, "an option")
     protocols = (protocol,) if isinstance(protocol, str) else tuple(protocol)
-    return EvaluationSettings(protocols, **options)
+    settings = EvaluationSettings(protocols, **options)
+    for name in options:
+        users = _USED_BY.get(name, protocols)
+        if not set(users) & set(protocols):
+            raise InputError(
+                f"expected the option {name} with the protocol {' or '.join(users)}, got it with "
+                f"{', '.join(protocols)}, which does not look at it",
+                hint=f"choose the protocol {users[0]}, or leave the option out",
+            )
+    if "seed" in options and not settings.jitter:
+        raise InputError(
+            "expected the option seed with a jitter above 0, got it without: nothing is drawn",
+            hint="give a jitter such as 0.1, or leave the option out",
+        )
+    return settings

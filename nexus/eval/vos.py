@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from nexus.core import words
 from nexus.core.errors import InputError
 from nexus.core.types import FrameMasks
 from nexus.data.truth.labelled import LabelledVideo
@@ -136,8 +137,8 @@ def video_rows(
             tally.take(seen, mask, truths.get(tally.object_id), ignored)
     if counted and seen < counted[-1]:
         raise InputError(
-            f"expected masks for each of {len(video.frames)} frames of {video.name!r}, "
-            f"got {seen + 1}"
+            f"expected masks for each of {words.counted(len(video.frames), 'frame')} of "
+            f"{video.name!r}, got {seen + 1}"
         )
     return [tally.row() for tally in tallies]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from nexus.core.errors import InputError, PromptError
+from nexus.core.errors import InputError, PromptError, shown
 from nexus.core.types import ImageEmbedding, Prompt, PromptLike
 from nexus.models.frame import token_count
 from nexus.models.policy import Policy
@@ -84,9 +84,9 @@ def read_rows(
         InputError: A `multimask_output` that is neither True, False nor None.
         PromptError: A prompt is malformed; it is named.
     """
-    if multimask_output not in (None, True, False):
+    if not (multimask_output is None or isinstance(multimask_output, (bool, np.bool_))):
         raise InputError(
-            f"expected multimask_output to be True, False or None, got {multimask_output!r}"
+            f"expected multimask_output to be True, False or None, got {shown(multimask_output)}"
         )
     rows = []
     for image, given in enumerate(prompts):
@@ -97,17 +97,22 @@ def read_rows(
     return rows
 
 
-def check_prompts(prompts: Any, of: str, hint: str) -> None:
-    """Refuse what is no sequence of prompts, one bare prompt included.
+def listed_prompts(prompts: Any, of: str, hint: str) -> list[Any]:
+    """Return prompts as a list: of a sequence, an array or a generator of them.
 
     A message goes on with the words `of` which image after "a sequence of prompts", and the hint
     says what to do with one bare prompt.
 
     Raises:
-        PromptError: It is none.
+        PromptError: It is none, such as one bare prompt.
     """
-    if isinstance(prompts, Prompt | Mapping) or not isinstance(prompts, Sequence | np.ndarray):
+    prompts = _array(prompts)
+    if isinstance(prompts, Prompt | Mapping) or not _is_row(prompts):
         raise PromptError(f"expected a sequence of prompts{of}, got {type(prompts).__name__}", hint)
+    listed = list(prompts)
+    if listed and all(isinstance(part, int | float | np.number) for part in listed):
+        raise PromptError(f"expected a sequence of prompts{of}, got {len(listed)} numbers", hint)
+    return listed
 
 
 def prompt_lists(prompts: Any, images: int) -> list[Sequence[Any]]:
@@ -117,7 +122,7 @@ def prompt_lists(prompts: Any, images: int) -> list[Sequence[Any]]:
         InputError: Not something for each of one or more images, or no prompt at all.
     """
     prompts = _array(prompts)
-    if isinstance(prompts, str | bytes) or not isinstance(prompts, Sequence | np.ndarray):
+    if isinstance(prompts, str | bytes) or not _is_row(prompts):
         raise InputError(
             f"expected a list of prompts for each image, got {type(prompts).__name__}",
             hint="for one image pass [[prompt, prompt, ...]]",
@@ -132,8 +137,8 @@ def prompt_lists(prompts: Any, images: int) -> list[Sequence[Any]]:
     return lists
 
 
-def image_list(images: Any) -> list[Any]:
-    """Return the images of a call, a list or a batch, one by one.
+def image_list(images: Any, hint: str = "for one image pass [image]") -> list[Any]:
+    """Return the images of a call, a list, a generator or a batch, one by one.
 
     Raises:
         InputError: Neither.
@@ -144,9 +149,17 @@ def image_list(images: Any) -> list[Any]:
             return list(images)
         wanted = "a batch of images, (B, 3, H, W) or (B, H, W, 3)"
         got = f"shape {tuple(images.shape)}"
-    elif isinstance(images, Sequence) and not isinstance(images, str | bytes):
+    elif _is_row(images):
         return list(images)
-    raise InputError(f"expected {wanted}, got {got}", hint="for one image pass [image]")
+    raise InputError(f"expected {wanted}, got {got}", hint=hint)
+
+
+def _is_row(values: Any) -> bool:
+    """Tell whether values come one after the other, which is not so of text, files and sets."""
+    if isinstance(values, np.ndarray):
+        return bool(values.ndim)
+    unfit = isinstance(values, str | bytes | bytearray | memoryview | Mapping | Set)
+    return isinstance(values, Iterable) and not unfit and not hasattr(values, "read")
 
 
 def _listed(prompts: Any) -> Sequence[Any]:

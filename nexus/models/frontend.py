@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,11 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from nexus.core.types import ImageEmbedding
+from nexus.core.words import counted
 from nexus.data.images.loading import DEFAULT_MAX_PIXELS, ImageLike, load_image
 from nexus.models.frame import image_to_frame, with_input_side
 from nexus.models.policy import Policy
 from nexus.nn.encoder import ImageEncoder
 
+_LOG = logging.getLogger(__name__)
 _ENCODING_FIELDS = (
     "resize",
     "interpolation",
@@ -53,8 +57,12 @@ class Frontend:
         policy = with_input_side(self.policy, input_side)
         weight = next(encoder.parameters())
         loaded = (load_image(image, max_pixels=max_pixels) for image in images)
+        start_s = time.perf_counter()
         frames, geometries = zip(*(image_to_frame(each, policy) for each in loaded), strict=True)
+        prepared_s = time.perf_counter()
         maps = self.features(encoder, torch.stack(frames).to(weight.device, weight.dtype))
+        if _LOG.isEnabledFor(logging.DEBUG):
+            self._log_encoding(weight.device, len(frames), prepared_s - start_s, prepared_s)
         fingerprint = self.fingerprint(encoder)
         embeddings = []
         for index, geometry in enumerate(geometries):
@@ -63,6 +71,15 @@ class Frontend:
             signed = self.variant, fingerprint
             embeddings.append(ImageEmbedding(features, geometry, *signed, tuple(finer)))
         return embeddings
+
+    def _log_encoding(
+        self, device: torch.device, count: int, prepared_in_s: float, start_s: float
+    ) -> None:
+        """Say how long images took to prepare and to encode."""
+        if device.type == "cuda":  # which works on, if it is not waited for
+            torch.cuda.synchronize(device)
+        took_s, images = time.perf_counter() - start_s, counted(count, "image")
+        _LOG.debug("prepared %s in %.3f s, encoded in %.3f s", images, prepared_in_s, took_s)
 
     def features(self, encoder: ImageEncoder, batch: Tensor) -> tuple[Tensor, ...]:
         """Return the features of a preprocessed batch, then finer maps where there are any."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from nexus.core.errors import InputError
+from nexus.core.errors import InputError, shown
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Policy:
         logit_limit: `low_res_logits` are given clipped to this on both sides; None for no limit.
         mask_threshold: Logits above it are mask.
         candidates: The weights were trained to answer a single foreground point with several
-            masks; without, one mask is the answer unless more are asked for.
+            masks; without, as where boxes alone were taught, one mask is the answer unless more
+            are asked for.
         box_only: The weights were trained on box prompts alone, so that a point prompt is answered
             with a warning and a note on the result.
 
@@ -83,15 +84,23 @@ _CHOICES = {
 }
 
 
+_LARGEST_SIDE = 16384
+
+
+def _fits(side: int) -> bool:
+    return 32 <= side <= _LARGEST_SIDE and side % 16 == 0
+
+
 def check_input_side(side: Any) -> int:
     """Return `side` if a model frame can have it.
 
     Raises:
-        InputError: Not a whole multiple of 16, at least 32.
+        InputError: Not a whole multiple of 16 from 32 to 16384.
     """
-    if isinstance(side, bool) or not isinstance(side, int) or side < 32 or side % 16:
+    if isinstance(side, bool) or not isinstance(side, int) or not _fits(side):
         raise InputError(
-            f"expected input_side to be a whole multiple of 16, at least 32, got {side!r}",
+            "expected input_side to be a whole multiple of 16 "
+            f"from 32 to {_LARGEST_SIDE}, got {shown(side)}",
             hint="the models were trained at 1024 (LiteMedSAM at 256)",
         )
     return side
@@ -101,7 +110,12 @@ SAM_POLICY = Policy()
 """SAM and MobileSAM: longest side 1024, Pillow's bilinear filter, ImageNet mean and deviation."""
 
 MEDSAM_POLICY = Policy(
-    resize="square", interpolation="bicubic", normalize="min_max", upscale="direct", box_only=True
+    resize="square",
+    interpolation="bicubic",
+    normalize="min_max",
+    upscale="direct",
+    candidates=False,
+    box_only=True,
 )
 """MedSAM: square 1024, min-max to [0, 1], boxes scaled per axis, logits resized once."""
 
@@ -111,6 +125,7 @@ LITE_MEDSAM_POLICY = Policy(
     normalize="min_max",
     box_scale="longest_side",
     upscale="direct",
+    candidates=False,
     box_only=True,
 )
 """LiteMedSAM: longest side 256 by area, min-max over the resized image, zero padding."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import logging
 import os
+import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -15,13 +18,16 @@ from torch import Tensor
 from typing_extensions import Self
 
 from nexus.core.device import resolve_device, resolve_dtype
-from nexus.core.errors import CheckpointError, InputError, UnknownModelError
+from nexus.core.errors import CheckpointError, InputError, NexusWarning, UnknownModelError
+from nexus.core.files import as_path
 from nexus.core.weights.checkpoint import load_strict, read_checkpoint, read_metadata
 from nexus.core.weights.hub import fetch, fetch_hub_folder
 from nexus.models.frame import with_input_side
 from nexus.models.policy import Policy
 from nexus.models.promptable import PromptableModel
 from nexus.models.registry import FAMILIES, MODELS, is_hub_id, model_spec, name_of_hub_id
+
+_LOG = logging.getLogger(__name__)
 
 POLICY_KEY = "nexus_policy"
 """Word in the header of a fine-tuned checkpoint: JSON of what its policy has otherwise."""
@@ -96,6 +102,7 @@ class PretrainedModel(PromptableModel):
             CheckpointError: Damaged, unsafe to read, or another model's.
         """
         placement = resolve_device(device), resolve_dtype(dtype)
+        as_path(path, "a file of weights")
         if cls.reads_folders and Path(path).is_dir():
             return cls._from_folder(Path(path), variant)._placed(*placement, input_side)
         if variant is None:
@@ -130,14 +137,30 @@ class PretrainedModel(PromptableModel):
     ) -> Self:
         """Build the model without initialising it and fill it with `state`."""
         make = cast(Callable[[Any, str, Policy], Self], cls)
+        start_s = time.perf_counter()
         with torch.device("meta"):
             model = make(config, variant, policy)
         load_strict(model, state, what=variant, source=source)
+        values, took_s = sum(p.numel() for p in model.parameters()), time.perf_counter() - start_s
+        _LOG.info(
+            "loaded %s: %.1f million values of %s, %.2f s", variant, values / 1e6, source, took_s
+        )
         return model
 
     def _placed(self, device: torch.device, dtype: torch.dtype, input_side: int | None) -> Self:
         """Move to where and how the caller wants the model."""
         self.policy = with_input_side(self.policy, input_side)
+        name = str(dtype).removeprefix("torch.")
+        _LOG.info(
+            "%s in %s on %s, input side %d", self.variant, name, device, self.policy.input_side
+        )
+        if device.type == "cpu" and dtype == torch.float16:
+            warnings.warn(
+                "float16 on a CPU, which mostly calculates it by detours, is about ten times "
+                "slower than float32; `dtype='float32'` or `dtype='bfloat16'` is faster",
+                NexusWarning,
+                stacklevel=4,
+            )
         return self.to(device=device, dtype=dtype)
 
     @classmethod

@@ -7,22 +7,25 @@ keeps an image, so that one model serves any number of threads and images at onc
 from __future__ import annotations
 
 import dataclasses
+import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from nexus.core.errors import EmbeddingError, InputError, NexusError, NexusWarning
+from nexus.core.steps import ProgressLike, steps_of
 from nexus.core.types import ImageEmbedding, Masks, Prompt, PromptLike
+from nexus.core.words import counted
 from nexus.data.images.loading import DEFAULT_MAX_PIXELS, ImageLike
 from nexus.models.calls import (
     Row,
-    check_prompts,
     image_list,
     is_ambiguous,
     kind_of,
+    listed_prompts,
     named,
     prompt_lists,
     read_rows,
@@ -34,9 +37,16 @@ from nexus.models.policy import Policy
 from nexus.nn.batching import alike, in_parts, prompts_at_once
 from nexus.nn.encoder import ImageEncoder
 
+# Images in one call of the encoder where somebody watches.
+_WATCHED_BATCH = 4
+_LOG = logging.getLogger(__name__)
 _BOX_ONLY_NOTE = (
     "{variant} was trained on box prompts alone; a prompt with points or without a box is "
     "answered, but its mask means little"
+)
+_BACKGROUND_NOTE = (
+    "all points are background, which says what the object is not, and not where it is; give a "
+    "point on it or a box as well"
 )
 
 
@@ -60,7 +70,7 @@ class PromptableModel(nn.Module):
         self.image_encoder = image_encoder
         self.frontend = frontend
         image_encoder.raw_image_encoder = frontend
-        self._warned = False
+        self._warned: set[str] = set()
 
     def score(
         self, images: EncodedImages, prompts: FramePrompts, multimask_output: bool
@@ -125,7 +135,9 @@ class PromptableModel(nn.Module):
         for members in alike(kinds):
             shown = list(dict.fromkeys(rows[place].image for place in members))
             images = self.prepare([embeddings[image] for image in shown])
-            for places in in_parts(members, at_once or prompts_at_once(self.device)):
+            size = at_once or prompts_at_once(self.device)
+            _LOG.debug("decoding %s alike, %d at a time", counted(len(members), "prompt"), size)
+            for places in in_parts(members, size):
                 part = [rows[place] for place in places]
                 own = images.of([shown.index(row.image) for row in part])
                 prompts = prompts_to_frame(
@@ -222,8 +234,8 @@ class PromptableModel(nn.Module):
         """Encode one image.
 
         Args:
-            image: Path, encoded bytes, PIL image (EXIF rotation is applied), HWC or HW array, or
-                CHW tensor; uint8, uint16, or float in [0, 1].
+            image: Path, encoded bytes, file opened in binary mode, PIL image (EXIF rotation is
+                applied), HWC or HW array, or CHW tensor; uint8, uint16, or float in [0, 1].
             input_side: Side of the model frame, a multiple of 16; None takes the policy's.
             max_pixels: Refuse larger images before decoding them; None accepts any.
 
@@ -235,21 +247,28 @@ class PromptableModel(nn.Module):
 
     def encode_images(
         self,
-        images: Sequence[ImageLike],
+        images: Iterable[ImageLike],
         *,
         input_side: int | None = None,
         max_pixels: int | None = DEFAULT_MAX_PIXELS,
+        progress: ProgressLike = False,
     ) -> list[ImageEmbedding]:
-        """Encode several images in one batch; arguments and errors as in `encode_image`."""
-        if isinstance(images, str | bytes) or not isinstance(images, Sequence):
-            raise InputError(
-                f"expected a list of images, got {type(images).__name__}",
-                hint="for one image call encode_image(image)",
-            )
-        if not images:
+        """Encode several images in one batch; arguments and errors as in `encode_image`.
+
+        They are a list, a generator, or one array or tensor (B, ...) of all. With `progress`, True
+        for a line on stderr or a function of images done and images in all, they are encoded four
+        at a time; as with any other batch, the last digits may differ.
+        """
+        given = image_list(images, "for one image call encode_image(image)")
+        if not given:
             return []
-        with torch.no_grad():
-            return self.frontend.embed(self.image_encoder, images, input_side, max_pixels)
+        size = len(given) if progress is False else _WATCHED_BATCH
+        embeddings: list[ImageEmbedding] = []
+        with torch.no_grad(), steps_of(progress, len(given), label="encode") as steps:
+            for part in in_parts(given, size):
+                embeddings += self.frontend.embed(self.image_encoder, part, input_side, max_pixels)
+                steps.advance(len(part))
+        return embeddings
 
     def predict(
         self,
@@ -297,8 +316,9 @@ class PromptableModel(nn.Module):
     def predict_batch(
         self,
         image_embedding: ImageEmbedding,
-        prompts: Sequence[PromptLike],
+        prompts: Iterable[PromptLike],
         multimask_output: bool | None = None,
+        progress: ProgressLike = False,
     ) -> list[Masks]:
         """Answer many prompts on one encoded image, each for an object of its own.
 
@@ -306,8 +326,10 @@ class PromptableModel(nn.Module):
 
         Args:
             image_embedding: What `encode_image` returned.
-            prompts: As in `predict`.
+            prompts: As in `predict`: a list, a generator, or an array of points (P, 2) or of boxes
+                (P, 4).
             multimask_output: As in `predict`, for each prompt.
+            progress: Show prompts done on stderr, or a function of prompts done and prompts in all.
 
         Returns:
             One `Masks` per prompt, in the order of `prompts`.
@@ -318,23 +340,28 @@ class PromptableModel(nn.Module):
         """
         self.check_embedding(image_embedding)
         hint = "for one prompt call predict(image_embedding=..., prompt=...)"
-        check_prompts(prompts, "", hint)
-        name = "prompt {index}" if len(prompts) > 1 else ""
-        return self.predict_rows([image_embedding], read_rows([prompts], multimask_output, name))
+        listed = listed_prompts(prompts, "", hint)
+        name = "prompt {index}" if len(listed) > 1 else ""
+        rows = read_rows([listed], multimask_output, name)
+        return self.predict_rows([image_embedding], rows, progress)
 
     def predict_rows(
-        self, embeddings: Sequence[ImageEmbedding], rows: Sequence[Row]
+        self,
+        embeddings: Sequence[ImageEmbedding],
+        rows: Sequence[Row],
+        progress: ProgressLike = False,
     ) -> list[Masks]:
         """Answer any questions about encoded images of this model, as `predict` does, in order.
 
-        Whose the embeddings are is not checked.
+        Whose the embeddings are is not checked. `progress` as in `predict_batch`.
 
         Raises:
             PromptError: A prompt does not fit its image; its row is named.
         """
         answers: dict[int, Masks] = {}
         limit = self.policy.logit_limit
-        with torch.no_grad():
+        steps = steps_of(progress, len(rows), label="predict", unit="prompts")
+        with torch.no_grad(), steps:
             for places, candidates in self.scored(embeddings, rows):
                 logits, scores = candidates.draw_all().float(), candidates.iou_scores.float()
                 given = logits if limit is None else logits.clamp(-limit, limit)
@@ -346,6 +373,7 @@ class PromptableModel(nn.Module):
                         given[p].cpu().numpy().copy(),
                         self._notes_on(rows[place].prompt),
                     )
+                steps.advance(len(places))
         return [answers[place] for place in range(len(rows))]
 
     def check_embedding(self, embedding: ImageEmbedding) -> None:
@@ -379,7 +407,8 @@ class PromptableModel(nn.Module):
             return self.frontend.embed(self.image_encoder, images)
         if len(ready) < len(images):
             raise InputError(
-                f"expected images or embeddings, got {len(ready)} embeddings among {len(images)}"
+                f"expected images or embeddings, got {counted(len(ready), 'embedding')} among "
+                f"{len(images)}"
             )
         # What is checked is who made them, which most of a batch have in common.
         for embedding in {(each.model, each.fingerprint): each for each in ready}.values():
@@ -387,14 +416,18 @@ class PromptableModel(nn.Module):
         return ready
 
     def _notes_on(self, prompt: Prompt) -> tuple[str, ...]:
-        """Say what is weak about an answer to `prompt`, and warn the first time."""
-        if not self.policy.box_only or (prompt.box is not None and prompt.points is None):
-            return ()
-        note = _BOX_ONLY_NOTE.format(variant=self.variant)
-        if not self._warned:
-            self._warned = True
-            warnings.warn(note, NexusWarning, stacklevel=5)
-        return (note,)
+        """Say what is weak about an answer to `prompt`, and warn of each thing the first time."""
+        notes = []
+        if self.policy.box_only and (prompt.box is None or prompt.points is not None):
+            notes.append(_BOX_ONLY_NOTE.format(variant=self.variant))
+        alone = prompt.box is None and prompt.mask is None
+        if alone and prompt.labels is not None and not prompt.labels.any():
+            notes.append(_BACKGROUND_NOTE)
+        for note in notes:
+            if note not in self._warned:
+                self._warned.add(note)
+                warnings.warn(note, NexusWarning, stacklevel=5)
+        return tuple(notes)
 
 
 def decode_alike(
@@ -426,9 +459,11 @@ def decode_alike(
             "expected one embedding for each of 1 or more prompts, "
             f"got {len(embeddings)} and {len(prompts)}"
         )
-    images = list(dict.fromkeys(embeddings))
+    # Told apart by being the same object: to compare what they hold takes longer than to use it.
+    images = list({id(embedding): embedding for embedding in embeddings}.values())
+    places = {id(embedding): place for place, embedding in enumerate(images)}
     rows = [
-        Row(images.index(embedding), prompt, multimask_output, f"prompt {index}")
+        Row(places[id(embedding)], prompt, multimask_output, f"prompt {index}")
         for index, (embedding, prompt) in enumerate(zip(embeddings, prompts, strict=True))
     ]
     kinds = {kind_of(row, images[row.image], model.policy) for row in rows}

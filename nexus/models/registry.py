@@ -11,7 +11,7 @@ import os
 import re
 from dataclasses import dataclass
 
-from nexus.core.errors import UnknownModelError
+from nexus.core.errors import UnknownModelError, shown
 from nexus.core.weights.hub import HubSource, UrlSource, WeightFile, WheelSource
 from nexus.models.policy import LITE_MEDSAM_POLICY, MEDSAM_POLICY, SAM2_POLICY, SAM_POLICY, Policy
 
@@ -25,6 +25,7 @@ FAMILIES: dict[str, str] = {
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _WEIGHTS_SUFFIX = re.compile(r"\.(pth?|bin|ckpt|safetensors)$", re.IGNORECASE)
+_MOST_NEAR = 4
 _PATH = re.compile(r"^[.~]|[/\\]|" + _WEIGHTS_SUFFIX.pattern, re.IGNORECASE)
 
 
@@ -198,16 +199,17 @@ def model_spec(name: str) -> ModelSpec:
     """
     if isinstance(name, str) and name in MODELS:
         return MODELS[name]
-    message = f"expected one of {', '.join(MODELS)}, got {str(name)!r}"
+    message = f"expected one of {', '.join(MODELS)}, got {shown(str(name))}"
     if isinstance(name, os.PathLike) or (isinstance(name, str) and _PATH.search(name)):
         raise UnknownModelError(
             message,
             hint="a name is never taken for a path; a file or folder of weights is loaded with "
-            f"from_checkpoint({str(name)!r}, variant=...)",
+            f"`from_checkpoint({str(name)!r}, variant=...)`",
         )
-    by_letters = {_letters(known): known for known in MODELS}
-    near = difflib.get_close_matches(_letters(str(name)), by_letters, n=1, cutoff=0.5)
-    raise UnknownModelError(message, f"did you mean {by_letters[near[0]]!r}?" if near else None)
+    near = [repr(known) for known in _near(_letters(str(name)))]
+    *others, last = near[:_MOST_NEAR] or [""]
+    meant = f"{', '.join(others)} or {last}" if others else last
+    raise UnknownModelError(message, f"did you mean {meant}?" if meant else None)
 
 
 def is_hub_id(name: object) -> bool:
@@ -227,9 +229,24 @@ def name_of_hub_id(repo_id: str) -> str:
     """
     for name, spec in MODELS.items():
         for source in spec.file.sources:
-            if isinstance(source, HubSource) and source.repo_id == repo_id:
+            # Compared as texts: what is no text, such as an array, would not answer with a bool.
+            if isinstance(source, HubSource) and source.repo_id == str(repo_id):
                 return name
     return repo_id
+
+
+def _near(letters: str) -> list[str]:
+    """Return the names that begin with some letters, else those that have them, else the nearest.
+
+    Nearness alone would take sam2 for sam_vit_l.
+    """
+    by_letters = {_letters(known): known for known in MODELS}
+    if not letters:
+        return []
+    begun = [known for each, known in by_letters.items() if each.startswith(letters)]
+    having = [known for each, known in by_letters.items() if letters in each]
+    nearest = difflib.get_close_matches(letters, by_letters, n=1, cutoff=0.5)
+    return begun or having or [by_letters[each] for each in nearest]
 
 
 def _letters(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from nexus.core.errors import InputError
 from nexus.ops.boxes import tight_box
+from nexus.ops.captions import Caption, draw_captions
+from nexus.ops.labels import lowest_first
 from nexus.ops.masks import rim
 from nexus.ops.rle import as_mask
 
@@ -38,6 +40,7 @@ def overlay(
     boxes_xyxy: ArrayLike | None = None,
     points_xy: ArrayLike | None = None,
     labels: ArrayLike | None = None,
+    captions: Sequence[Caption | str] | None = None,
     colors: Sequence[tuple[int, int, int]] | None = None,
     alpha: float = 0.5,
     outline: bool = True,
@@ -53,6 +56,8 @@ def overlay(
         points_xy: (N, 2) or (2,) in pixels of the image.
         labels: (N,) of the points: 1 foreground (green, with a plus), 0 background (red, with a
             minus). None means all foreground.
+        captions: M, written at the masks: `Caption(number, name, score)`, or any text. None
+            writes nothing. See `nexus.ops.captions` for how they are placed.
         colors: RGB of the masks in turn; `PALETTE` if None.
         alpha: How much of a mask's colour covers the image, 0 none to 1 all.
         outline: Draw each mask's edge in its full colour. Lines grow with the image, so that they
@@ -78,10 +83,57 @@ def overlay(
     line = max(1, round(max(height, width) / 400))
     for index, mask in enumerate(stack):
         _blend(canvas, mask, palette[index % len(palette)], alpha, line if outline else 0)
-    for index, box in enumerate(_rows(boxes_xyxy, 4, "boxes_xyxy")):
+    boxes = _rows(boxes_xyxy, 4, "boxes_xyxy")
+    for index, box in enumerate(boxes):
         _draw_box(canvas, box, palette[index % len(palette)], line)
     points = _rows(points_xy, 2, "points_xy")
-    return _draw_points(canvas, points, _as_labels(labels, len(points)))
+    canvas = _draw_points(canvas, points, _as_labels(labels, len(points)))
+    return _draw_captions(canvas, stack, captions, palette, boxes, points)
+
+
+def overlay_objects(
+    image: NDArray[Any],
+    object_ids: Sequence[int],
+    masks: NDArray[np.bool_],
+    scores: ArrayLike | None = None,
+    *,
+    labels: bool | Mapping[int, str] = False,
+    **drawing: Any,
+) -> NDArray[np.uint8]:
+    """Return a picture of an image with numbered objects, each in the colour its number always has.
+
+    Args:
+        image: As in `overlay`.
+        object_ids: K numbers.
+        masks: (K, H, W); where they overlap, the highest of the scores lies on top.
+        scores: (K,), NaN where a score is not known; None if none is.
+        labels: Write number and score at each object; names by number are written too.
+        drawing: What else `overlay` takes, but for `colors` and `captions`.
+
+    Raises:
+        InputError: As in `overlay`; or numbers, masks and scores that are not as many.
+
+    Examples:
+        >>> picture = overlay_objects(np.zeros((1, 2)), [2], np.ones((1, 1, 2), bool), alpha=1)
+        >>> tuple(picture[0, 0].tolist()) == PALETTE[1]
+        True
+    """
+    known = np.full(len(object_ids), np.nan) if scores is None else np.asarray(scores, np.float64)
+    if known.shape != (len(object_ids),) or len(masks) != len(object_ids):
+        raise InputError(
+            f"expected a mask and a score for each of {len(object_ids)} objects, "
+            f"got {len(masks)} masks and scores of shape {known.shape}"
+        )
+    order = lowest_first(known)
+    ids = [int(object_ids[place]) for place in order]
+    captions = None
+    if labels or isinstance(labels, Mapping):
+        names = labels if isinstance(labels, Mapping) else {}
+        told = zip(ids, known[order].tolist(), strict=True)
+        captions = [Caption(number, names.get(number), score) for number, score in told]
+    colors = [PALETTE[(number - 1) % len(PALETTE)] for number in ids]
+    drawing = {"captions": captions, "colors": colors or None, **drawing}
+    return overlay(image, masks[order], **drawing)
 
 
 def _as_picture(image: NDArray[Any]) -> NDArray[np.uint8]:
@@ -216,14 +268,40 @@ def _draw_points(
         return canvas
     from PIL import Image
 
-    height, width = canvas.shape[:2]
-    radius = int(np.clip(round(max(height, width) / 90), 1, max(1, min(height, width) // 8)))
+    radius = _radius(canvas)
     picture = Image.fromarray(canvas)
     for (x, y), is_foreground in zip(points, foreground, strict=True):
         marker = _marker(radius, bool(is_foreground))
         corner = (int(np.floor(x)) - marker.width // 2, int(np.floor(y)) - marker.height // 2)
         picture.paste(marker, corner, marker)
     return np.array(picture)
+
+
+def _radius(canvas: NDArray[np.uint8]) -> int:
+    """Return how large the disc of a point is, in pixels."""
+    height, width = canvas.shape[:2]
+    return int(np.clip(round(max(height, width) / 90), 1, max(1, min(height, width) // 8)))
+
+
+def _draw_captions(
+    canvas: NDArray[np.uint8],
+    stack: NDArray[np.bool_],
+    captions: Sequence[Caption | str] | None,
+    palette: Sequence[tuple[int, int, int]],
+    boxes: NDArray[np.float64],
+    points: NDArray[np.float64],
+) -> NDArray[np.uint8]:
+    """Write captions in place, and over no point."""
+    if captions is None:
+        return canvas
+    if isinstance(captions, str) or len(captions) != len(stack):
+        got = repr(captions)[:80] if isinstance(captions, str) else len(captions)
+        raise InputError(f"expected a caption for each of {len(stack)} masks, got {got}")
+    colors = [palette[index % len(palette)] for index in range(len(stack))]
+    reach = _radius(canvas) * 4 // 3 + 1
+    discs = np.hstack([np.floor(points) - reach, np.floor(points) + reach + 1])
+    whole = boxes.clip(-1e6, 1e6).round().astype(int)
+    return draw_captions(canvas, stack, captions, colors, boxes=whole.tolist(), kept_free=discs)
 
 
 def _marker(radius: int, foreground: bool) -> Any:

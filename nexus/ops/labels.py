@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 
 def paint_labels(
@@ -41,6 +41,19 @@ def largest_first(areas: Sequence[int]) -> list[int]:
         [1, 0, 2]
     """
     return sorted(range(len(areas)), key=lambda place: -areas[place])
+
+
+def lowest_first(scores: ArrayLike) -> NDArray[np.intp]:
+    """Return the order in which to paint: the highest score last, and of equal ones the first.
+
+    NaN, a score that is not known, is lowest.
+
+    Examples:
+        >>> lowest_first([0.9, np.nan, 0.9, 0.5]).tolist()
+        [1, 3, 2, 0]
+    """
+    ranks = np.nan_to_num(np.asarray(scores, np.float64), nan=-np.inf)
+    return np.argsort(-ranks, kind="stable")[::-1]
 
 
 def label_palette() -> NDArray[np.uint8]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 
 from nexus.core.errors import InputError, UnknownModelError
+from nexus.core.steps import ProgressLike
 from nexus.core.types import ImageEmbedding, Masks, PromptLike
+from nexus.core.words import counted
 from nexus.data.images.loading import DEFAULT_MAX_PIXELS, ImageLike
-from nexus.models.calls import check_prompts, read_rows
+from nexus.models.calls import image_list, listed_prompts, read_rows
 from nexus.models.cv import load_model
 from nexus.models.promptable import PromptableModel
 from nexus.models.registry import MODELS
@@ -20,12 +22,13 @@ from nexus.models.registry import MODELS
 
 def predict_images(
     model: PromptableModel,
-    images: Sequence[ImageLike],
-    prompts: Sequence[Sequence[PromptLike]],
+    images: Iterable[ImageLike],
+    prompts: Iterable[Iterable[PromptLike]],
     *,
     multimask_output: bool | None = None,
     image_embeddings: Sequence[ImageEmbedding] | None = None,
     max_pixels: int | None = DEFAULT_MAX_PIXELS,
+    progress: ProgressLike = False,
 ) -> list[list[Masks]]:
     """Answer the prompts of several images.
 
@@ -36,11 +39,13 @@ def predict_images(
     Args:
         model: Any model of Nexus.
         images: As in `encode_images`. With `image_embeddings`, not looked at; pass [] or the same.
-        prompts: For each image a sequence of prompts, each for an object of its own; as in
-            `predict`.
+        prompts: For each image its prompts, each for an object of its own; as in `predict_batch`.
+            Lists, generators or arrays.
         multimask_output: As in `predict`, for each prompt.
         image_embeddings: The images encoded already.
         max_pixels: Refuse larger images before decoding them; None accepts any.
+        progress: Show images encoded and then prompts answered on stderr; or a function, called
+            with what is done and what there is in all, images and prompts together.
 
     Returns:
         For each image, its `Masks` in the order of its prompts.
@@ -51,22 +56,44 @@ def predict_images(
         PromptError: A prompt is malformed or does not fit its image; both are named.
         EmbeddingError: An embedding was made by another model.
     """
-    count = len(images) if image_embeddings is None else len(image_embeddings)
-    if count != len(prompts):
-        raise InputError(f"expected prompts for each of {count} images, got {len(prompts)} lists")
-    for image, each in enumerate(prompts):
-        hint = "for one prompt an image: prompts=[[prompt], [prompt], ...]"
-        check_prompts(each, f" for image {image}", hint)
-    rows = read_rows(prompts, multimask_output)
+    shown = image_list(images) if image_embeddings is None else []
+    count = len(shown) if image_embeddings is None else len(image_embeddings)
+    hint = "for one prompt an image: prompts=[[prompt], [prompt], ...]"
+    given = [
+        listed_prompts(each, f" for image {image}", hint) for image, each in enumerate(prompts)
+    ]
+    if count != len(given):
+        raise InputError(
+            f"expected prompts for each of {counted(count, 'image')}, got "
+            f"{counted(len(given), 'list')}"
+        )
+    rows = read_rows(given, multimask_output)
+    encoding, answering = _in_turn(
+        progress, 0 if image_embeddings is not None else count, len(rows)
+    )
     if image_embeddings is None:
-        image_embeddings = model.encode_images(images, max_pixels=max_pixels)
+        image_embeddings = model.encode_images(shown, max_pixels=max_pixels, progress=encoding)
     else:
         for embedding in image_embeddings:
             model.check_embedding(embedding)
-    answers: list[list[Masks]] = [[] for _ in prompts]
-    for row, masks in zip(rows, model.predict_rows(image_embeddings, rows), strict=True):
+    answers: list[list[Masks]] = [[] for _ in given]
+    results = model.predict_rows(image_embeddings, rows, answering)
+    for row, masks in zip(rows, results, strict=True):
         answers[row.image].append(masks)
     return answers
+
+
+def _in_turn(
+    progress: ProgressLike, images: int, prompts: int
+) -> tuple[ProgressLike, ProgressLike]:
+    """Return the `progress` of two calls one after the other that are told as one."""
+    if isinstance(progress, bool) or not callable(progress):
+        return progress, progress
+    total = images + prompts
+    return (
+        lambda done, _: progress(done, total),
+        lambda done, _: progress(images + done, total),
+    )
 
 
 class BatchedSAM:
@@ -101,12 +128,16 @@ class BatchedSAM:
         self.model: PromptableModel = load_model(name, checkpoint, device=device)
 
     def process_batch(
-        self, images: Sequence[ImageLike], prompts: Sequence[PromptLike]
+        self,
+        images: Iterable[ImageLike],
+        prompts: Iterable[PromptLike],
+        *,
+        progress: ProgressLike = False,
     ) -> list[dict[str, Any]]:
         """Segment one object in each image; images as in `encode_images`.
 
         There is one prompt for each: a mapping with `point` (one x, y or several) and `label`, or
-        `box`, or any other spelling of a prompt.
+        `box`, or any other spelling of a prompt. `progress` as in `predict_images`.
 
         Returns:
             For each image `masks` (M, H, W) bool, `scores` (M,) and `best_mask` (H, W). Points
@@ -117,15 +148,18 @@ class BatchedSAM:
             ImageError: An image cannot be read or used.
             PromptError: A prompt is malformed or does not fit its image.
         """
-        if len(images) != len(prompts):
+        shown, given = image_list(images), list(prompts)
+        if len(shown) != len(given):
             raise InputError(
-                f"expected one prompt for each of {len(images)} images, got {len(prompts)}"
+                f"expected one prompt for each of {counted(len(shown), 'image')}, got {len(given)}"
             )
         rows = [
             dataclasses.replace(row, multimask_output=row.prompt.box is None)
-            for row in read_rows([[prompt] for prompt in prompts], None)
+            for row in read_rows([[prompt] for prompt in given], None)
         ]
-        answers = self.model.predict_rows(self.model.encode_images(images), rows)
+        encoding, answering = _in_turn(progress, len(shown), len(rows))
+        embeddings = self.model.encode_images(shown, progress=encoding)
+        answers = self.model.predict_rows(embeddings, rows, answering)
         return [
             {"masks": masks.masks, "scores": masks.iou_scores, "best_mask": masks.best}
             for masks in answers

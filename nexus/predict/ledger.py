@@ -7,21 +7,21 @@ Only this process writes; workers send it what they found.
 from __future__ import annotations
 
 import contextlib
-import os
-import re
+import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nexus.core.errors import NexusError, NexusWarning
-from nexus.core.files import claimed
 from nexus.core.journal import Journal
-from nexus.core.progress import Progress
+from nexus.core.outputs import Outputs
+from nexus.core.steps import ProgressLike, steps_of
+from nexus.core.words import be, counted, singular
 from nexus.predict.jobs import Job, Work
 from nexus.predict.pool import Pool
 
-_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{12}\.part(\..+)?")
+_LOG = logging.getLogger(__name__)
 
 
 class Ledger:
@@ -53,7 +53,7 @@ class Ledger:
         pool: Pool | None = None,
         *,
         unit: str = "images",
-        progress: bool = False,
+        progress: ProgressLike = False,
     ) -> None:
         """Do the jobs that are left; each result is in the ledger before the next is awaited.
 
@@ -65,7 +65,8 @@ class Ledger:
             work: Returns the record of a job's item: plain JSON values by name.
             pool: None for this process.
             unit: What the items are, in the plural.
-            progress: Show items done, the time that is left and failures on stderr.
+            progress: Show items done, the time that is left and failures on stderr; or a function,
+                called with items done and items in all.
 
         Raises:
             KeyboardInterrupt: Ctrl-C; with `progress` it is said how much is kept.
@@ -73,11 +74,13 @@ class Ledger:
             OSError: The journal cannot be written.
         """
         of_key = {job.key: job for job in self.left(jobs)}
+        _LOG.info("%d of %d %s are done and skipped", len(jobs) - len(of_key), len(jobs), unit)
         if not of_key:
             return
         done = len(jobs) - len(of_key)
-        bar = Progress(len(jobs), unit=unit, done=done, shown=progress)
-        outcomes = (pool or Pool()).run([*of_key.values()], work)
+        pool = pool or Pool()
+        bar = steps_of(progress, len(jobs), unit=unit, done=done, at_once=pool.workers)
+        outcomes = pool.run([*of_key.values()], work)
         with contextlib.closing(outcomes), bar:
             try:
                 for outcome in outcomes:
@@ -87,13 +90,16 @@ class Ledger:
                         self._records.append(job.key, {**stamp, **outcome.result})
                         self.failures.pop(job.key, None)
                         done += 1
+                        _LOG.debug("done: %s", job.title)
                     else:
                         self.failures[job.key] = outcome.error
                         bar.say(f"error: {job.title}: {outcome.error}")
                     bar.advance()
             except KeyboardInterrupt:
                 if isinstance(self._records, Journal):
-                    kept = f"{done} of {len(jobs)} {unit} are done and kept"
+                    kept = (
+                        f"{done} of {counted(len(jobs), singular(unit))} {be(done)} done and kept"
+                    )
                     bar.say(f"{kept}; the same command goes on with the others")
                 raise
         order = {job.key: place for place, job in enumerate(jobs)}
@@ -111,8 +117,9 @@ class Ledger:
         if self.failures:
             first, error = next(iter(self.failures.items()))
             warnings.warn(
-                f"{len(self.failures)} of {total} {unit} could not be used and are listed in the "
-                f"report; the first: {first}: {error.message}",
+                f"{len(self.failures)} of {counted(total, singular(unit))} could not be used and "
+                f"{be(len(self.failures))} listed in the report; the first: {first}: "
+                f"{error.message}",
                 NexusWarning,
                 stacklevel=3,
             )
@@ -126,29 +133,21 @@ class _Memory(dict[str, Mapping[str, Any]]):
 
 
 @contextlib.contextmanager
-def open_ledger(
-    folder: str | os.PathLike[str] | None, settings: Mapping[str, Any]
-) -> Iterator[Ledger]:
-    """Hold the lock and the journal of a run's output folder for the block.
-
-    What a killed run had begun to write there is removed.
+def open_ledger(outputs: Outputs | None, settings: Mapping[str, Any]) -> Iterator[Ledger]:
+    """Hold the journal of a run for the block.
 
     Args:
-        folder: Made if it is not there; None keeps the records in memory.
+        outputs: The run's output folder; None keeps the records in memory.
         settings: What the records depend on, as JSON values; a folder begun under others is
             refused.
 
     Raises:
-        InputError: The folder was begun under other settings, or cannot be made.
-        NexusError: Another run holds it.
+        InputError: The folder was begun under other settings.
     """
-    if folder is None:
+    if outputs is None:
         yield Ledger(_Memory())
         return
-    with claimed(folder) as state, Journal(state / "journal.jsonl", settings) as journal:
-        for path in Path(folder).rglob(".*.part*"):
-            if _UNFINISHED.fullmatch(path.name) and path.is_file():
-                path.unlink(missing_ok=True)
+    with Journal(outputs.state / "journal.jsonl", settings) as journal:
         yield Ledger(journal)
 
 

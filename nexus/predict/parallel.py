@@ -8,6 +8,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from nexus.core.steps import ProgressLike, steps_of
 from nexus.data.images.loading import DEFAULT_MAX_PIXELS, ImageLike
 from nexus.models.cv import load_model
 from nexus.models.promptable import PromptableModel
@@ -22,10 +23,12 @@ def generate_masks_parallel(
     images: Sequence[ImageLike],
     num_workers: int = 4,
     model: str | PromptableModel = "sam_vit_b",
+    *,
+    progress: ProgressLike = False,
     **settings: Any,
 ) -> list[list[dict[str, Any]]]:
     """Return the records of each image, in order; all as in `iterate_masks_parallel`."""
-    return list(iterate_masks_parallel(images, num_workers, model, **settings))
+    return list(iterate_masks_parallel(images, num_workers, model, progress=progress, **settings))
 
 
 def iterate_masks_parallel(
@@ -36,6 +39,7 @@ def iterate_masks_parallel(
     threads_per_worker: int | None = None,
     ray: str | None = None,
     max_pixels: int | None = DEFAULT_MAX_PIXELS,
+    progress: ProgressLike = False,
     **settings: Any,
 ) -> Iterator[list[dict[str, Any]]]:
     """Find the masks of several images in worker processes.
@@ -53,6 +57,7 @@ def iterate_masks_parallel(
         threads_per_worker: None shares the cores out evenly.
         ray: Do it on a Ray cluster: its address, or "local" for one of this machine.
         max_pixels: Refuse larger images before decoding them; None accepts any.
+        progress: Show images done on stderr, or a function of images done and images in all.
         settings: Of `SAMAutomaticMaskGenerator`.
 
     Yields:
@@ -79,11 +84,13 @@ def iterate_masks_parallel(
     work = functools.partial(generator.generate, max_pixels=max_pixels)
     outcomes = pool.run(jobs, work, ahead=2 * pool.workers)
     early: dict[str, Outcome] = {}
-    with contextlib.closing(outcomes):
+    steps = steps_of(progress, len(jobs), label="generate")
+    with contextlib.closing(outcomes), steps:
         for job in jobs:
             while job.key not in early:
                 outcome = next(outcomes)
                 early[outcome.key] = outcome
+                steps.advance()
             outcome = early.pop(job.key)
             if outcome.error is not None:
                 message, hint = outcome.error.message, outcome.error.hint

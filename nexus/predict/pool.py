@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nexus.core.errors import InputError, NexusWarning
+from nexus.core.errors import InputError, NexusWarning, shown
 from nexus.core.packages import optional_module
 from nexus.predict.jobs import Job, Outcome, Work, do_job, do_job_elsewhere
 from nexus.predict.processes import run_in_processes
 from nexus.predict.threads import available_cores, pinned
 
+_MOST = 4096  # workers or threads
 _MOST_BLOCKS = 10_000
 
 
@@ -46,7 +47,9 @@ class Pool:
         threads = 1 if self.threads is None else self.threads
         for name, count in (("workers", self.workers), ("threads", threads)):
             if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-                raise InputError(f"expected a number of {name} of 1 or more, got {count!r}")
+                raise InputError(f"expected a number of {name} of 1 or more, got {shown(count)}")
+            if count > _MOST:
+                raise InputError(f"expected at most {_MOST} {name}, got {count}")
 
     @property
     def threads_each(self) -> int | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nexus.core.errors import InputError, NexusError
+from nexus.core.log import log_as_asked
 from nexus.predict.jobs import Job, Outcome, Work, do_job_elsewhere
 from nexus.predict.threads import pinned
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _ALIGNMENT = 64
 _SHARED_FOLDER = Path("/dev/shm")
 _CANNOT_TRAVEL = (pickle.PicklingError, AttributeError, TypeError)
-_TRAVEL_HINT = "define classes and functions at the top of a module, or use workers=1"
+_TRAVEL_HINT = "define classes and functions at the top of a module, or use `workers=1`"
 
 
 def run_in_processes(
@@ -96,7 +97,7 @@ def share_weights(model: nn.Module) -> None:
         if tensor.device.type != "cpu":
             raise InputError(
                 f"expected a model on the CPU, got one on {tensor.device}",
-                hint="on an accelerator one process serves best: workers=1, or generate_batch",
+                hint="on an accelerator one process serves best: `workers=1`, or generate_batch",
             )
     if all(tensor.untyped_storage().is_shared() for tensor in tensors):
         return
@@ -166,6 +167,7 @@ def _died(job: Job) -> NexusError:
 
 def _serve(connection: Connection, work: Work, threads: int) -> None:
     """Do jobs until the other end closes: the life of a worker process."""
+    log_as_asked()
     # Ctrl-C reaches every process of the terminal; the parent decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # For work that loads PyTorch by itself, later on.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import DisjointSet
 
 from nexus.core.errors import InputError
+from nexus.core.steps import ProgressLike, steps_of
 from nexus.core.types import Prompt, PromptLike
 from nexus.data.images.loading import ImageLike, load_image
+from nexus.models.calls import listed_prompts
 from nexus.models.promptable import PromptableModel
 from nexus.ops.boxes import tight_box
 from nexus.ops.crops import CropBox, tiles
@@ -33,6 +35,7 @@ def generate_tiled(
     overlap: int = _DEFAULT_OVERLAP_PX,
     merge_iou: float = 0.5,
     max_pixels: int | None = None,
+    progress: ProgressLike = False,
 ) -> list[dict[str, Any]]:
     """Find the masks of a large image, one tile after the other.
 
@@ -46,6 +49,7 @@ def generate_tiled(
         overlap: Least pixels that neighbouring tiles share; at least the size of most objects.
         merge_iou: Join masks whose IoU within the overlap is at least this.
         max_pixels: Refuse larger images before decoding them; None accepts any.
+        progress: Show tiles done on stderr, or a function of tiles done and tiles in all.
 
     Returns:
         Records as of `generate`, in the image, highest predicted IoU first. `crop_box` is the tile,
@@ -61,14 +65,18 @@ def generate_tiled(
     array = load_image(image, max_pixels=max_pixels)
     size_hw = (array.shape[0], array.shape[1])
     parts: list[_Part] = []
-    for tile in tiles(size_hw, tile_side, overlap):
-        left, top, right, bottom = tile
-        for record in generator.generate(array[top:bottom, left:right], max_pixels=None):
-            mask = record["segmentation"]
-            mask = decode_rle(mask) if isinstance(mask, dict) else mask
-            if mask.any():
-                x0, y0, x1, y1 = tight_box(mask)
-                parts.append(_Part(record, mask[y0:y1, x0:x1].copy(), (x0 + left, y0 + top), tile))
+    places = tiles(size_hw, tile_side, overlap)
+    with steps_of(progress, len(places), label="generate", unit="tiles") as steps:
+        for tile in places:
+            left, top, right, bottom = tile
+            for record in generator.generate(array[top:bottom, left:right], max_pixels=None):
+                mask = record["segmentation"]
+                mask = decode_rle(mask) if isinstance(mask, dict) else mask
+                if mask.any():
+                    x0, y0, x1, y1 = tight_box(mask)
+                    part = mask[y0:y1, x0:x1].copy()
+                    parts.append(_Part(record, part, (x0 + left, y0 + top), tile))
+            steps.advance()
     joined = [_joined([parts[i] for i in group]) for group in _groups(parts, merge_iou)]
     joined.sort(key=lambda part: -part.record["predicted_iou"])
     return [_record(part, size_hw, generator.settings.output_mode) for part in joined]
@@ -77,11 +85,12 @@ def generate_tiled(
 def predict_tiled(
     model: PromptableModel,
     image: ImageLike,
-    prompts: Sequence[PromptLike],
+    prompts: Iterable[PromptLike],
     *,
     tile_side: int = _DEFAULT_TILE_PX,
     overlap: int = _DEFAULT_OVERLAP_PX,
     max_pixels: int | None = None,
+    progress: ProgressLike = False,
 ) -> list[dict[str, Any]]:
     """Answer prompts on a large image, each in the tile that shows most of what is around it.
 
@@ -100,7 +109,8 @@ def predict_tiled(
     array = load_image(image, max_pixels=max_pixels)
     size_hw = (array.shape[0], array.shape[1])
     places = tiles(size_hw, tile_side, overlap)
-    parsed = [Prompt.of(prompt) for prompt in prompts]
+    hint = "for one prompt pass [prompt]"
+    parsed = [Prompt.of(prompt) for prompt in listed_prompts(prompts, "", hint)]
     jobs: dict[CropBox, list[int]] = {}
     for index, prompt in enumerate(parsed):
         if prompt.mask is not None:
@@ -108,19 +118,21 @@ def predict_tiled(
         prompt.check_within(size_hw)
         jobs.setdefault(_tile_for(prompt, places, size_hw, overlap), []).append(index)
     results: list[dict[str, Any]] = [{} for _ in parsed]
-    for tile, members in jobs.items():
-        x0, y0, x1, y1 = tile
-        embedding = model.encode_image(array[y0:y1, x0:x1], max_pixels=None)
-        local = [shift_prompt(parsed[index], -x0, -y0) for index in members]
-        for index, masks in zip(members, model.predict_batch(embedding, local), strict=True):
-            left, top, right, bottom = (int(v) for v in masks.boxes_xyxy[masks.best_index])
-            results[index] = {
-                "segmentation": encode_rle_at(masks.best, (x0, y0), size_hw),
-                "area": int(np.count_nonzero(masks.best)),
-                "bbox": [left + x0, top + y0, right - left, bottom - top],
-                "predicted_iou": masks.best_score,
-                "crop_box": [x0, y0, x1 - x0, y1 - y0],
-            }
+    with steps_of(progress, len(jobs), label="predict", unit="tiles") as steps:
+        for tile, members in jobs.items():
+            x0, y0, x1, y1 = tile
+            embedding = model.encode_image(array[y0:y1, x0:x1], max_pixels=None)
+            local = [shift_prompt(parsed[index], -x0, -y0) for index in members]
+            for index, masks in zip(members, model.predict_batch(embedding, local), strict=True):
+                left, top, right, bottom = (int(v) for v in masks.boxes_xyxy[masks.best_index])
+                results[index] = {
+                    "segmentation": encode_rle_at(masks.best, (x0, y0), size_hw),
+                    "area": int(np.count_nonzero(masks.best)),
+                    "bbox": [left + x0, top + y0, right - left, bottom - top],
+                    "predicted_iou": masks.best_score,
+                    "crop_box": [x0, y0, x1 - x0, y1 - y0],
+                }
+            steps.advance()
     return results
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from nexus.core.files import write_text
+from nexus.core.words import counted, singular
+from nexus.data.truth.notes import lines_of
 from nexus.models.registry import MODELS
 from nexus.train.checkpoints import RunState
 from nexus.train.config import RunSettings, SetsSettings
@@ -38,6 +40,8 @@ def write_card(
         "elapsed_s": state.elapsed_s,
         "counts": dict(task.counts),
         "data_digest": task.digest,
+        "held_out": [getattr(item, "image", item).name for item in task.held_out],
+        "masks": dict(task.masks),
         "figures": state.plain_figures(),
         "settings": dataclasses.asdict(settings),
         "versions": _versions(),
@@ -68,6 +72,7 @@ def card_text(settings: RunSettings, task: Task, state: RunState, facts: Mapping
         f"- learnt from {learnt_from}",
         f"- split: {split}",
         f"- data digest: `{task.digest}`",
+        *(f"- `{title}`: {line}" for title, of in task.masks.items() for line in lines_of(of)),
         f"- {state.step} steps in {state.elapsed_s / 60:.1f} min, {machine}; `best.safetensors` "
         f"is of step {state.best_step}",
         f"- seed {settings.seed}; " + ", ".join(f"{k} {v}" for k, v in _versions().items()),
@@ -98,11 +103,16 @@ def card_text(settings: RunSettings, task: Task, state: RunState, facts: Mapping
 
 def _sources(data: SetsSettings | None, task: Task) -> tuple[str, str]:
     """Say what was learnt from, and what of it was held out."""
-    counts = " in ".join(f"{count} {noun}" for noun, count in task.counts.items())
+    counts = " in ".join(counted(count, singular(noun)) for noun, count in task.counts.items())
     if data is None:
         return f"{counts} that the caller brought", "the caller's"
     titles = ", ".join(f"`{entry.title}`" for entry in data.sets)
     rule = f"of n {task.noun} the last floor(n * {data.held_out:g}) by name are held out"
+    if data.groups is not None:
+        rule = (
+            f"whole groups of {task.noun} are held out (data.groups: {data.groups}), of g groups "
+            f"of a set the last floor(g * {data.held_out:g}) by name and one at least"
+        )
     stated = [entry for entry in data.sets if entry.held_out_split is not None]
     parts = ", ".join(f"`{entry.title}` {entry.held_out_split}" for entry in stated)
     if len(stated) == len(data.sets):

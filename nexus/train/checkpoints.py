@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from nexus.core.errors import CheckpointError, InputError
-from nexus.core.files import replacing
+from nexus.core.files import ANEW_HINT, replacing
+from nexus.core.room import bytes_of, room_for
 from nexus.models.policy import Policy
 from nexus.models.pretrained import policy_words
 from nexus.train.config import RunSettings
@@ -72,7 +73,12 @@ def save_state(
     optimizer: torch.optim.Optimizer,
     average: Mapping[str, Tensor],
 ) -> None:
-    """Write all a run needs to go on, whole or not at all."""
+    """Write all a run needs to go on, whole or not at all.
+
+    Raises:
+        NexusError: The disk is full; the former state stays.
+        OSError: It cannot be written.
+    """
     content = {
         "format": _FORMAT,
         "identity": json.dumps(identity),
@@ -85,8 +91,13 @@ def save_state(
         "average": dict(average),
         "random": torch.get_rng_state(),
     }
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
+    # By a path torch would say nothing of why it cannot write.
+    with (
+        room_for(path, bytes_of(content)),
+        replacing(path) as temporary,
+        temporary.open("wb") as stream,
+    ):
+        torch.save(content, stream)
 
 
 def load_state(
@@ -113,8 +124,9 @@ def load_state(
     if other:
         raise InputError(
             f"expected the run that was begun in {str(path.parent)!r}, got another: "
-            + "; ".join(other[:4]),
-            hint="set back what was changed, or begin anew in another folder",
+            + "; ".join(other[:4])
+            + (f"; and {len(other) - 4} more" if len(other) > 4 else ""),
+            hint=f"set back what was changed, or {ANEW_HINT}",
         )
     own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     with torch.no_grad():
@@ -154,5 +166,5 @@ def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 def _no_state(path: Path, got: str) -> CheckpointError:
     return CheckpointError(
         f"expected the state of a training run at {str(path)!r}, got {got}",
-        hint="begin anew in another folder",
+        hint=ANEW_HINT,
     )

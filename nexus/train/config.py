@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from nexus.core.errors import InputError
 from nexus.data.clicks.game import BOXES, Kind, check_shares
+from nexus.train.groups import check_rule
 
 View = Literal["plain", "mirrored", "upside_down", "turned_90", "turned_180", "turned_270"]
 Measure = Literal["box", "one_click", "clicks"]
@@ -95,18 +96,26 @@ class SetsSettings(Checked):
     Attributes:
         sets: The datasets.
         root: Folder that theirs are below; relative to where the command runs.
-        held_out: Of n items of a set, the last floor(n * held_out) by name are held out.
+        held_out: Of n items of a set, the last floor(n * held_out) by name are held out; of n
+            groups as many, and one at least.
+        groups: What is held out together: None for each item by itself, 'auto' or a regular
+            expression; see `nexus.train.groups.group_split`.
     """
+
+    may_be_found: ClassVar[bool] = False
+    """Whether no sets means those that are found in `root`."""
 
     sets: tuple[SetSettings, ...]
     root: str = "."
     held_out: float = ranged(0.25, 0, 0.9)
+    groups: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         titles = [entry.title for entry in self.sets]
-        if not titles:
+        if not titles and not self.may_be_found:
             raise InputError("expected at least one entry of sets, got none")
+        check_rule(self.groups)
         double = next((title for title in titles if titles.count(title) > 1), None)
         if double is not None:
             raise InputError(
@@ -119,12 +128,17 @@ class SetsSettings(Checked):
 class DataSettings(SetsSettings):
     """The images, and which of their objects are learnt and measured.
 
+    Without `sets` they are found in `root`, see `nexus.train.sets.found_sets`.
+
     Attributes:
         most_objects: The largest objects of an image that count.
         min_area: Smaller objects do not count, pixels of the original.
         balance: 0 draws every object alike often, 1 every set; between them is between.
     """
 
+    may_be_found: ClassVar[bool] = True
+
+    sets: tuple[SetSettings, ...] = ()
     most_objects: int = ranged(20, 1)
     min_area: int = ranged(50, 1)
     balance: float = ranged(0.0, 0, 1)
@@ -372,7 +386,7 @@ class RunSettings(Checked):
     model: ModelSettings = ModelSettings()
     adapt: AdaptSettings = AdaptSettings()
     evaluate: MeasuringSettings = EvaluateSettings()
-    seed: int = ranged(0, 0)
+    seed: int = ranged(0, 0, 2**63 - 1)
     checkpoint_every: int = ranged(100, 1)
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nexus.core.choices import did_you_mean, entry
-from nexus.core.errors import InputError
+from nexus.core.errors import InputError, shown
+from nexus.core.files import as_path
 from nexus.core.packages import optional_module
 from nexus.train.config import RunSettings, TrainingSettings, check_range
 from nexus.train.video.config import VideoTrainingSettings
@@ -25,6 +26,10 @@ _TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "
 _TASK = "task"
 _TASKS = {"images": TrainingSettings, "video": VideoTrainingSettings}
 _NULLS = ("", "null", "~", "none")
+
+
+class SettingsNotFoundError(InputError, FileNotFoundError):
+    """A YAML file of a run is given by a path and there is no such file."""
 
 
 def read_settings(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> RunSettings:
@@ -39,15 +44,27 @@ def read_settings(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -
         `TrainingSettings` or `VideoTrainingSettings`.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        SettingsNotFoundError: There is no such file.
         InputError: An unknown key, a value of the wrong kind or range, or no YAML; the message
             begins with the file and line.
         MissingDependencyError: PyYAML is not installed.
     """
-    source = Path(path)
+    source = as_path(path, "a YAML file")
     if not source.is_file():
-        raise FileNotFoundError(f"expected a YAML file of a training run, got none at {source}")
-    return parse_settings(source.read_text("utf-8"), source.name, overrides)
+        got = "a folder" if source.is_dir() else "no such file"
+        raise SettingsNotFoundError(
+            f"expected a YAML file of a training run at {os.fspath(path)!r}, got {got}"
+        )
+    try:
+        text = source.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise InputError(
+            f"{source.name}, line {line}: expected text in UTF-8, got the byte "
+            f"0x{error.object[error.start]:02x}",
+            hint="save the file in UTF-8; iconv -f latin1 -t utf8 OLD > NEW does so",
+        ) from error
+    return parse_settings(text, source.name, overrides)
 
 
 def parse_settings(text: str, name: str, overrides: Sequence[str] = ()) -> RunSettings:
@@ -61,7 +78,7 @@ def parse_settings(text: str, name: str, overrides: Sequence[str] = ()) -> RunSe
     task = "images"
     if root.id == "mapping":
         for key, value in root.value:
-            if key.value == _TASK and value.value not in _TASKS:
+            if key.value == _TASK and (value.id != "scalar" or value.value not in _TASKS):
                 raise _wrong(value, f"{_TASK} to be one of {', '.join(_TASKS)}")
             task = value.value if key.value == _TASK else task
         root.value = [pair for pair in root.value if pair[0].value != _TASK]
@@ -87,7 +104,11 @@ def _yaml() -> Any:
 def _compose(text: str, name: str) -> Any:
     """Return the node tree of YAML text, which knows its lines."""
     yaml = _yaml()
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.YAMLError as error:  # a control character
+        told = " ".join(str(error).split())
+        raise InputError(f"{name}: expected YAML, got {told}") from error
     loader.name = name
     try:
         node = loader.get_single_node()
@@ -95,7 +116,8 @@ def _compose(text: str, name: str) -> Any:
         mark = error.problem_mark or error.context_mark
         raise InputError(f"{_place(mark)}: expected YAML, got {error.problem}") from error
     except yaml.YAMLError as error:
-        raise InputError(f"{name}: expected YAML, got {error}") from error
+        told = " ".join(str(error).split())
+        raise InputError(f"{name}: expected YAML, got {told}") from error
     finally:
         loader.dispose()
     if node is None:
@@ -135,7 +157,7 @@ def _place(mark: Any) -> str:
 
 
 def _wrong(node: Any, expected: str) -> InputError:
-    got = repr(node.value) if isinstance(node.value, str) else f"a {node.id}"
+    got = shown(node.value) if isinstance(node.value, str) else f"a {node.id}"
     return InputError(f"{_place(node.start_mark)}: expected {expected}, got {got}")
 
 
@@ -147,7 +169,7 @@ def _dataclass(cls: type[_T], node: Any) -> _T:
     kinds = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     for key, value in node.value:
-        if key.value not in fields:
+        if key.id != "scalar" or key.value not in fields:
             raise _unknown_key(key, list(fields))
         if key.value in values:
             raise InputError(f"{_place(key.start_mark)}: expected {key.value!r} once, got it twice")
@@ -170,9 +192,10 @@ def _at(mark: Any, make: Any, *arguments: Any, **named: Any) -> Any:
 
 
 def _unknown_key(key: Any, names: list[str]) -> InputError:
-    meant = did_you_mean(key.value, names)
+    word = key.value if key.id == "scalar" else f"a {key.id}"
+    meant = did_you_mean(word, names)
     return InputError(
-        f"{_place(key.start_mark)}: unknown key {key.value!r}" + (f"; {meant}" if meant else ""),
+        f"{_place(key.start_mark)}: unknown key {shown(word)}" + (f"; {meant}" if meant else ""),
         hint="expected one of " + ", ".join(names),
     )
 
@@ -200,7 +223,7 @@ def _value(kind: Any, node: Any, name: str) -> Any:
             raise _wrong(node, f"a block for {name}")
         pairs = {}
         for key, value in node.value:
-            if key.value not in typing.get_args(arguments[0]):
+            if key.id != "scalar" or key.value not in typing.get_args(arguments[0]):
                 raise _unknown_key(key, list(typing.get_args(arguments[0])))
             pairs[key.value] = _value(arguments[1], value, key.value)
         return pairs

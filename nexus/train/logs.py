@@ -21,6 +21,7 @@ from nexus.core.files import replacing, writing
 from nexus.train.figures import POOLED, Figure
 
 STEPS, MEASURES, CURVE = "steps.csv", "measures.csv", "learning_curve.png"
+BOARD = "tensorboard"
 MEASURE_COLUMNS = ("step", "measure", "set", "value", "objects", "seconds")
 
 
@@ -41,7 +42,7 @@ class Logs(contextlib.ExitStack):
         folder.mkdir(parents=True, exist_ok=True)
         self._steps = self._open(STEPS, self._columns, after_step)
         self._measures = self._open(MEASURES, MEASURE_COLUMNS, after_step)
-        self._board = _tensorboard(folder / "tensorboard", after_step)
+        self._board = _tensorboard(folder / BOARD, after_step)
         if self._board is not None:
             self.callback(self._board.close)
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,23 +20,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nexus.core.errors import InputError, NexusError
-from nexus.core.files import claimed, uninterrupted
+from nexus.core.errors import NexusError
+from nexus.core.files import uninterrupted
+from nexus.core.outputs import Outputs, output_folder
 from nexus.core.progress import Progress
+from nexus.core.room import room_for
 from nexus.models.cv import load_model
 from nexus.models.pretrained import PretrainedModel
 from nexus.train import checkpoints
-from nexus.train.card import write_card
+from nexus.train.card import CARD, SUMMARY, write_card
 from nexus.train.checkpoints import RunState
 from nexus.train.config import RunSettings, TrainingSettings
 from nexus.train.figures import Figure, chosen_mean, figures_of
 from nexus.train.freezing import freeze, left_as_found, training_mode
 from nexus.train.images.task import ImageTask
-from nexus.train.logs import STEPS, Logs, draw_curve, read_rows
-from nexus.train.lora import add_lora, merge, save_adapter, weights_digest
+from nexus.train.logs import BOARD, CURVE, MEASURES, STEPS, Logs, draw_curve, read_rows
+from nexus.train.lora import ADAPTER_FILES, add_lora, merge, save_adapter, weights_digest
 from nexus.train.processes import Processes
 from nexus.train.schedule import Average, decayed_groups, learning_rate
-from nexus.train.sets import Given
+from nexus.train.sets import Given, with_found_sets
 from nexus.train.task import Task
 from nexus.train.video.config import VideoTrainingSettings
 from nexus.train.video.task import VideoTask
@@ -78,7 +80,7 @@ def fine_tune(
     out: str | Path | None,
     *,
     data: Given | None = None,
-    resume: bool = False,
+    overwrite: bool = False,
     model: PretrainedModel | None = None,
     command: str | None = None,
     on_step: Callable[[int, float], None] | None = None,
@@ -86,47 +88,107 @@ def fine_tune(
 ) -> TrainingResult:
     """Fine-tune a model on images or on videos.
 
+    The same call goes on from the state in the folder, if there is one; what is finished is
+    measured no more, and its results are returned.
+
     Args:
         settings: The run: `TrainingSettings` on images, `VideoTrainingSettings` on videos.
         out: Its folder; None writes nothing.
         data: Images or videos to learn from, and held-out ones, instead of those of the settings.
-        resume: Go on from the state in the folder, if there is one.
+        overwrite: Remove what Nexus made in the folder and begin anew, and replace files of others.
+            It is removed when the data have been read.
         model: Fine-tune this one, in place, instead of what the settings name.
         command: How the run was started, for the card.
         on_step: Called after each step with the steps done and the loss.
         progress: Show how far it is on stderr.
 
     Raises:
-        NexusError: Another run is writing into the folder, or the losses are finite no more.
-        InputError: The folder holds a run and `resume` is false, or a run with other settings or
-            data; a set cannot be used; a model that cannot track is to learn from videos.
+        NexusError: Another run is writing into the folder, the disk is full, or the losses are
+            finite no more.
+        InputError: The folder holds a run with other settings or data, results of another verb, or
+            files of others that would be replaced; a set cannot be used; a model that cannot track
+            is to learn from videos.
         WeightsError: The model's weights cannot be fetched or read.
         MissingDependencyError: A package is needed for what the settings ask, and not installed.
     """
     folder = None if out is None else Path(out)
-    if folder is not None and (folder / checkpoints.STATE).exists() and not resume:
-        raise InputError(
-            f"expected a folder without a training run, got {str(folder)!r}",
-            hint="go on with --resume (resume=True), or choose another folder",
-        )
     processes = Processes(settings.model.device, silent=not progress)
-    if model is None:
-        model = load_model(
-            settings.model.name,
-            settings.model.checkpoint,
-            device=processes.device,
-            input_side=settings.model.input_side,
-        )
-    model = model.to(processes.device)
-    with (
-        nullcontext() if folder is None or not processes.is_first else claimed(folder),
+    if data is None:
+        settings = with_found_sets(settings, processes.messages)
+    with ExitStack() as stack:
+        outputs: Outputs | None = None
+        if folder is not None and processes.is_first:
+            stack.enter_context(room_for(folder))
+            held = output_folder(folder, verb="train", overwrite=overwrite, clear=False)
+            outputs = stack.enter_context(held)
+            outputs.reserve(_names(settings))
+        if model is None:
+            model = load_model(
+                settings.model.name,
+                settings.model.checkpoint,
+                device=processes.device,
+                input_side=settings.model.input_side,
+            )
+        model = model.to(processes.device)
         # Dropout draws from the global generator; the caller's is left as it was.
-        torch.random.fork_rng(),
-        left_as_found(model),
-    ):
+        stack.enter_context(torch.random.fork_rng())
+        stack.enter_context(left_as_found(model))
         torch.manual_seed(settings.seed)
         task = _TASKS[type(settings)](settings, model, data)
-        return _Run(settings, folder, model, task, processes).run(command, on_step)
+        place = _Place(folder, outputs, overwrite)
+        return _Run(settings, place, model, task, processes).run(command, on_step)
+
+
+def _names(settings: RunSettings) -> list[str]:
+    """Return the names of the files that a run may write."""
+    names = [checkpoints.STATE, checkpoints.BEST, checkpoints.LAST]
+    names += [STEPS, MEASURES, CURVE, CARD, SUMMARY]
+    if settings.adapt.policy == "lora":
+        names += [f"{checkpoints.ADAPTER}/{name}" for name in ADAPTER_FILES]
+    return names
+
+
+@dataclass(frozen=True)
+class _Place:
+    """The folder of a run.
+
+    Attributes:
+        folder: None if nothing is written.
+        outputs: The same, held; None in all processes but the first.
+        overwrite: Begin anew in it.
+    """
+
+    folder: Path | None
+    outputs: Outputs | None
+    overwrite: bool
+
+    def state_file(self) -> Path | None:
+        """Return the state to go on from, having removed what is to be overwritten."""
+        if self.overwrite and self.outputs is not None:
+            self.outputs.clear()
+        path = None if self.folder is None else self.folder / checkpoints.STATE
+        return None if path is None or self.overwrite or not path.exists() else path
+
+    def logs(self, after_step: int, parts: Sequence[str], stack: ExitStack) -> Logs | None:
+        """Open the logs, which the stack closes; None in all processes but the first."""
+        outputs = self.outputs
+        if outputs is None:
+            return None
+        boards = set(outputs.others_in(BOARD))
+        for name in (STEPS, MEASURES):
+            outputs.made(name, growing=True)
+        logs = stack.enter_context(Logs(outputs.folder, after_step, parts))
+        for name in (STEPS, MEASURES):  # written anew, and yet to grow
+            outputs.made(name, growing=True)
+        for path in set(outputs.others_in(BOARD)) - boards:
+            outputs.made(path, growing=True)
+        return logs
+
+    def logged(self) -> None:
+        """Note that the logs grow no more."""
+        for name in (STEPS, MEASURES):
+            if self.outputs is not None:
+                self.outputs.made(name)
 
 
 class _Run:
@@ -135,13 +197,14 @@ class _Run:
     def __init__(
         self,
         settings: RunSettings,
-        folder: Path | None,
+        place: _Place,
         model: PretrainedModel,
         task: Task,
         processes: Processes,
     ) -> None:
         self.settings = settings
-        self.folder = folder
+        self.place = place
+        self.folder = place.folder
         self.model = model
         self.task = task
         self.processes = processes
@@ -177,10 +240,10 @@ class _Run:
     ) -> TrainingResult:
         """Measure, learn, measure, and write everything."""
         folder, state, every = self.written, self.state, self.settings.evaluate.every
-        logs = None if folder is None else Logs(folder, state.step, self.task.parts)
-        if folder is not None:
-            self.log = read_rows(folder / STEPS)
-        with logs or nullcontext():
+        with ExitStack() as stack:
+            logs = self.place.logs(state.step, self.task.parts, stack)
+            if folder is not None:
+                self.log = read_rows(folder / STEPS)
             if not state.figures:
                 self._measure(logs)
                 self._save()
@@ -206,13 +269,14 @@ class _Run:
             if state.step not in state.figures:
                 self._measure(logs)
             self._save()
+        self.place.logged()
         self.processes.wait()
         return self._finish(command)
 
     def _taken_up(self) -> RunState:
         """Return where an earlier run of the folder was, having taken up its weights."""
-        path = None if self.folder is None else self.folder / checkpoints.STATE
-        if path is None or not path.exists():
+        path = self.place.state_file()
+        if path is None:
             return RunState()
         state, average = checkpoints.load_state(path, self.identity, self.model, self.optimizer)
         if self.average is not None:
@@ -291,7 +355,9 @@ class _Run:
     def _measure(self, logs: Logs | None) -> None:
         """Measure what is held out, and keep the weights if they are the best so far."""
         state = self.state
-        with self._as_measured():
+        # Nothing was taught yet: the figures before are those of the model as anybody has it.
+        untaught = nullcontext() if state.step else self.task.as_it_came()
+        with self._as_measured(), untaught:
             held_out = self.processes.share_of(self.task.held_out)
             found = self.processes.gather([self.task.measure(item) for item in held_out])
             figures = figures_of([figure for of_item in found for figure in of_item])

@@ -20,8 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from nexus.core.errors import CheckpointError, InputError, WeightsNotFoundError
-from nexus.core.files import replacing, write_text
+from nexus.core.files import write_text
 from nexus.core.packages import optional_module
+from nexus.core.room import bytes_of, room_for
+from nexus.core.weights.checkpoint import refuse_broken_numbers
+from nexus.core.weights.tensor_file import write_tensors
 from nexus.models.pretrained import policy_of_file, policy_words
 from nexus.models.promptable import PromptableModel
 
@@ -30,6 +33,8 @@ Where = Literal["encoder", "decoder", "both"]
 _Model = TypeVar("_Model", bound=PromptableModel)
 
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
+ADAPTER_FILES = (_CONFIG, _WEIGHTS)
+"""What `save_adapter` writes."""
 _PREFIX = "base_model.model."  # before every name in peft's files
 _ADAPTER = "default"
 _RECORD = "nexus.adapter.1"
@@ -130,7 +135,6 @@ def save_adapter(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
         OSError: A file cannot be written.
     """
     peft = _peft()
-    from safetensors.torch import save_file
 
     base, config = _base(model)
     learning = (name for name, weight in base.named_parameters() if weight.requires_grad)
@@ -151,13 +155,13 @@ def save_adapter(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
     values = config.to_dict() | noted | {"inference_mode": True}
     values = {k: sorted(v) if isinstance(v, set) else v for k, v in values.items()}
     state = peft.get_peft_model_state_dict(base, adapter_name=_ADAPTER, save_embedding_layers=False)
-    tensors = {_PREFIX + name: t.detach().cpu().contiguous() for name, t in state.items()}
+    tensors = {_PREFIX + name: t for name, t in state.items()}
     record = {"format": _RECORD, "model": base.variant, "fingerprint": fingerprint}
     target = Path(folder)
     write_text(target / _CONFIG, json.dumps(values, indent=2, sort_keys=True) + "\n")
-    with replacing(target / _WEIGHTS) as temporary:
-        metadata = {"nexus": json.dumps(record), **policy_words(base.variant, base.policy)}
-        save_file(tensors, temporary, metadata=metadata)
+    metadata = {"nexus": json.dumps(record), **policy_words(base.variant, base.policy)}
+    with room_for(target / _WEIGHTS, bytes_of(state)):
+        write_tensors(target / _WEIGHTS, tensors, metadata)
     return target
 
 
@@ -331,6 +335,7 @@ def _read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"expected a note of the base model in {str(path)!r}, got none",
             hint="save_adapter writes it; to take an adapter on trust use peft.PeftModel",
         )
+    refuse_broken_numbers(state, str(path))
     return state, record
 
 

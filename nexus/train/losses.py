@@ -26,6 +26,7 @@ from torch import Tensor
 
 from nexus.core.errors import InputError
 from nexus.core.types import Geometry
+from nexus.core.words import counted
 
 Reduction = Literal["mean", "none"]
 Maps: TypeAlias = Tensor | Sequence[Tensor]
@@ -249,7 +250,7 @@ def _over_masks(each: _Each, logits: Maps, masks: Any, valid: Any, reduction: st
     weights = [None] * len(logits) if valid is None else valid
     if not len(logits) == len(masks) == len(weights):
         raise InputError(
-            f"expected masks and weights for each of {len(logits)} images, "
+            f"expected masks and weights for each of {counted(len(logits), 'image')}, "
             f"got {len(masks)} and {len(weights)}"
         )
     images = zip(logits, masks, weights, strict=True)

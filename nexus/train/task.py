@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeAlias
 
 from torch import Tensor
@@ -31,6 +33,7 @@ class Task(ABC):
         held_out: What is measured, each by `measure`; known once prepared.
         counts: What is learnt from, the smaller things before those that hold them.
         digest: Of what is learnt from and what is held out.
+        masks: What was noticed about the masks of each set, as `counted_masks` gives it.
     """
 
     noun: ClassVar[str]
@@ -41,6 +44,7 @@ class Task(ABC):
     held_out: Sequence[Any] = ()
     counts: Mapping[str, int]
     digest: str
+    masks: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
     @abstractmethod
     def prepare(self, processes: Processes) -> None:
@@ -61,6 +65,10 @@ class Task(ABC):
 
         The next loss needs no gradient of the last, so that one may be let go of when it was had.
         """
+
+    def as_it_came(self) -> AbstractContextManager[None]:
+        """Let the model answer as it did before it was to learn, for the length of a block."""
+        return nullcontext()
 
     @abstractmethod
     def measure(self, item: Any) -> list[ObjectFigure]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from torch import nn
 
 from nexus.core.errors import CheckpointError
-from nexus.core.files import replacing
+from nexus.core.room import bytes_of, room_for
+from nexus.core.weights.tensor_file import write_tensors
 
 
 def save_checkpoint(
@@ -25,18 +26,15 @@ def save_checkpoint(
 
     Raises:
         CheckpointError: The model has adapters, whose names `from_checkpoint` would not know.
+        NexusError: The disk is full; what `path` held before stays.
         OSError: The file cannot be written.
     """
-    from safetensors.torch import save_file
-
-    state = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    state = model.state_dict()
     foreign = [name for name in state if ".lora_" in name or ".base_layer." in name]
     if foreign:
         raise CheckpointError(
             f"expected a model under its official names, got one with adapters: {foreign[0]}",
             hint="nexus.train.lora.merge(model) first, or save_adapter(model, folder)",
         )
-    target = Path(path)
-    with replacing(target) as temporary:
-        save_file(state, temporary, metadata=None if metadata is None else dict(metadata))
-    return target
+    with room_for(Path(path), bytes_of(state)):
+        return write_tensors(path, state, metadata)

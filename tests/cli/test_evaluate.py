@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 import nexus.models.cv
 from nexus.cli.main import app
-from tests.eval.scenes import Draughtsman, labels, picture
+from tests.eval.scenes import Draughtsman, labels, picture, squeezed
 from tests.models.tiny_sam2 import tiny_sam2
 
 FILES = ("objects.csv", "summary.json", "report.md", "histogram.png", "worst.png")
@@ -83,7 +84,11 @@ def test_sets_are_evaluated(
     summary = json.loads((out / "summary.json").read_text())
 
     assert result.exit_code == 0, result.output
-    assert result.stdout.splitlines() == [str(out / name) for name in FILES]
+    tables, _, paths = result.stdout.rpartition("\n\n")
+    assert paths.splitlines() == [str(out / name) for name in FILES]
+    assert tables.startswith("4 of 4 images, 0 failed.\n\n## box\n")
+    assert "| two | 2 | 4 | 1.0000 |" in squeezed(tables)
+    assert tables.split("\n\n", 1)[1] in (out / "report.md").read_text()
     assert summary["results"]["box"]["sets"]["two"]["iou"] == 1.0
     assert len(read(out)) == 16
     assert summary["dataset"] == "folder"
@@ -117,6 +122,51 @@ def test_options_reach_the_run(tmp_path: Path, loads: list[dict[str, Any]]) -> N
     }
     assert summary["data"]["images"] == 2
     assert summary["results"]["clicks"]["pooled"]["objects"] == 2
+
+
+def test_roots_are_named(
+    tmp_path: Path, loads: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NAME=DIR names a set, a link is called by its own name, and '.' by that of the folder."""
+    roots = [draw(tmp_path / place / "set", 1) for place in ("a", "b", "c")]
+    (tmp_path / "link").symlink_to(roots[1])
+    monkeypatch.chdir(roots[2])
+    result = run(
+        "--dataset", "folder", "--root", f"first={roots[0]}", "--root", tmp_path / "link",
+        "--root", ".", "--out", tmp_path / "out", "--json",
+    )  # fmt: skip
+
+    assert result.exit_code == 0, result.output
+    assert [*json.loads(result.stdout)["data"]["sets"]] == ["first", "link", "set"]
+
+
+def test_masks_that_had_to_be_cut_or_are_empty_are_told(
+    tmp_path: Path, loads: list[dict[str, Any]]
+) -> None:
+    """JPEG masks give the objects of the PNG; stderr, summary and report say what was done."""
+    root, empty = draw(tmp_path / "one", 2), draw(tmp_path / "two", 1)
+    for index, level in enumerate((1, 2)):
+        path = root / "masks" / f"{index}.png"
+        drawn = (labels() == level).astype(np.uint8) * 255
+        Image.fromarray(drawn).save(path.with_suffix(".jpg"), quality=40)
+        path.rename(root / "masks" / f"stray{index}.png")
+    Image.fromarray(labels().astype(np.uint8) * 0).save(empty / "masks" / "0.png")
+    out = tmp_path / "out"
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        result = run("--dataset", "folder", "--root", root, "--root", empty, "--out", out)
+    summary = json.loads((out / "summary.json").read_text())
+    note = "grey levels cut half-way between dark and bright"
+
+    assert result.exit_code == 0, result.output
+    assert "2 masks of " in result.stderr
+    assert f"warning: one: 2 of 2 masks: {note}" in result.stderr
+    assert "warning: two: no object in any of 1 mask" in result.stderr
+    assert [float(row["iou"]) for row in read(out)] == [1.0, 1.0]
+    assert summary["data"]["sets"]["one"]["masks_without_image"] == 2
+    assert summary["data"]["sets"]["one"]["notes"] == {note: 2}
+    assert summary["data"]["sets"]["two"]["without_objects"] == 1
+    assert "- `one`: 2 masks without image, left out" in (out / "report.md").read_text()
 
 
 def test_a_bad_image_is_reported_and_the_code_is_1(
@@ -195,7 +245,7 @@ def test_two_runs_are_compared(tmp_path: Path, loads: list[dict[str, Any]]) -> N
 
     assert table.exit_code == 0, table.output
     assert table.stdout == (tmp_path / "c" / "compare.md").read_text()
-    assert "| box | iou | 6 | 1.0000 |" in table.stdout
+    assert "| box | iou | 6 | 1.0000 |" in squeezed(table.stdout)
     assert json.loads(document.stdout)["unit"] == "object"
     assert missing.exit_code == 2
     assert "hint: `nexus evaluate ... --out DIR` writes objects.csv there" in missing.stderr
@@ -213,6 +263,11 @@ def test_two_runs_are_compared(tmp_path: Path, loads: list[dict[str, Any]]) -> N
         (["--out", "OUT", "--dataset", "coca"], "hint: did you mean 'coco'?"),
         (["--out", "OUT", "--model", "mobil_sam"], "mobile_sam"),
         (["--out", "OUT", "--root", "ROOT"], "--root folders of different names, got 'one' twice"),
+        (["--out", "OUT", "--protocol", "click", "--clicks", "3"], "choose the protocol clicks"),
+        (["--out", "OUT", "--clicks", "20"], "expected the option clicks with the protocol clicks"),
+        (["--out", "OUT", "--seed", "0"], "expected the option seed with a jitter above 0, got"),
+        (["--out", "OUT", "--detections", "x"], "--detections together with --protocol detection"),
+        (["--out", "OUT", "--protocol", "detections"], "got one without the other"),
         (["--out", "OUT", "--multimask", "all"], "expected multimask among auto, single, best"),
     ],
 )
@@ -229,6 +284,14 @@ def test_wrong_usage(
     assert message.replace("ROOT", str(root)) in result.stderr
     assert not out.exists()
     assert loads == []
+
+
+def test_options_before_compare_are_refused(tmp_path: Path) -> None:
+    """What stands before the name of the comparison would be lost."""
+    result = run("--out", tmp_path / "c", "--seed", 1, "compare", tmp_path, tmp_path)
+
+    assert result.exit_code == 2
+    assert "expected options of compare behind its name, got --out, --seed before" in result.stderr
 
 
 @pytest.mark.parametrize("verb", [["evaluate"], ["evaluate", "compare"]])

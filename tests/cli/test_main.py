@@ -35,7 +35,7 @@ def verb(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
     module = types.ModuleType("nexus.cli.work")
     module.work = work  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "nexus.cli.work", module)
-    monkeypatch.setitem(cli._VERBS, "work", "Work.")
+    monkeypatch.setitem(cli.VERBS, "work", "Work.")
     return chosen
 
 
@@ -73,7 +73,7 @@ def test_help_lists_the_verbs_and_the_exit_codes() -> None:
     text = run("--help").stdout
 
     assert run("-h").stdout == text
-    for name, summary in cli._VERBS.items():
+    for name, summary in cli.VERBS.items():
         assert f"{name} " in text
         assert summary in text
     codes = [line.strip() for line in text.split("Exit codes:\n")[1].split("\n\n")[0].splitlines()]
@@ -84,7 +84,7 @@ def test_help_lists_the_verbs_and_the_exit_codes() -> None:
 
 def test_every_verb_of_the_table_loads_and_explains_itself() -> None:
     """Each verb's --help works."""
-    for name in cli._VERBS:
+    for name in cli.VERBS:
         result = run(name, "--help")
 
         assert result.exit_code == 0
@@ -105,7 +105,7 @@ def test_an_unknown_verb_names_the_nearest() -> None:
 
     assert near.exit_code == far.exit_code == 2
     assert "expected a verb among segment, " in near.stderr
-    assert "models, got 'segmnt'" in near.stderr
+    assert "models, fetch, help, got 'segmnt'" in near.stderr
     assert "hint: did you mean 'segment'?" in near.stderr
     assert "hint" not in far.stderr
 

@@ -93,3 +93,69 @@ def test_listing_is_light() -> None:
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
     assert answer.stderr.strip() == "[]"
+
+
+def test_card_of_one_model(mobile_sam: Path) -> None:
+    """A name gives what it is for, prompts, side, digest, place and citation."""
+    text = _run("mobile_sam")
+
+    for part in (
+        "SAM with a TinyViT encoder, for CPUs",
+        "points, boxes, masks",
+        "1024 pixels",
+        "Apache-2.0 (of the weights)",
+        str(mobile_sam),
+        "40.7 MB",
+        "arXiv:2306.14289",
+        "title = {{Faster Segment Anything: Towards Lightweight SAM for Mobile Applications}}",
+    ):
+        assert part in text
+
+
+def test_card_says_how_to_get_what_is_missing() -> None:
+    """A model that is not here shows the command that fetches it, and where it goes."""
+    text = " ".join(_run("lite_medsam").split())
+
+    assert "prompts boxes" in text
+    assert "cached no; `nexus fetch lite_medsam` gets it" in text
+    assert f"place {weights_path(MODELS['lite_medsam'].file)}" in text
+
+
+def test_card_as_json() -> None:
+    """The JSON of a card is that of the list, and more."""
+    card = json.loads(_run("edgetam", "--json"))
+    listed = {record["name"]: record for record in json.loads(_run("--json"))}["edgetam"]
+
+    assert all(card[key] == value for key, value in listed.items())
+    assert card["prompts"] == ["points", "boxes", "masks"]
+    assert card["video"] is True
+    assert card["input_side"] == 1024
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_can_be_cited(name: str) -> None:
+    """The entry names the paper of the table, and its arXiv number."""
+    entry = json.loads(_run(name, "--json"))["bibtex"]
+
+    assert MODELS[name].paper in entry
+    assert f"eprint = {{{MODELS[name].arxiv}}}" in entry
+    assert entry.count("{") == entry.count("}")
+
+
+def test_video_is_what_the_class_can() -> None:
+    """A card says video of the models that track, and of no others."""
+    from nexus.models.pretrained import class_of
+    from nexus.models.tracking import TrackingModel
+
+    for name in MODELS:
+        card = json.loads(_run(name, "--json"))
+
+        assert card["video"] is issubclass(class_of(name), TrackingModel)
+
+
+def test_a_wrong_name_points_to_the_nearest() -> None:
+    """A misspelt model is refused with the name that was meant."""
+    result = CliRunner().invoke(_APP, ["lite"])
+
+    assert result.exit_code != 0
+    assert "did you mean 'lite_medsam'?" in str(result.exception)

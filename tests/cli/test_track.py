@@ -107,6 +107,24 @@ def test_a_run_writes_an_overlay_masks_and_tables(
     assert np.count_nonzero(labels) == 128
 
 
+def test_labels_write_id_and_score_at_each_object(
+    clip: Path, model: SquareModel, tmp_path: Path
+) -> None:
+    """--labels draws more, and needs an overlay to draw on."""
+    drawn = {}
+    for option in ("", "--labels"):
+        out = tmp_path / f"out{option}"
+        assert run(f"--box 1:20,20,30,30 {option}", clip, "--out", out).exit_code == 0
+        with open_video(out / "overlay.mp4") as video:
+            drawn[option] = video[5].astype(int)
+    changed = np.abs(drawn["--labels"] - drawn[""]).max(-1) > 60
+
+    assert changed.any(axis=1).sum() >= 9
+    refused = run("--box 1:20,20,30,30 --labels --no-overlay", clip, "--out", tmp_path / "x")
+    assert refused.exit_code == 2
+    assert "expected an overlay to write labels on" in refused.stderr
+
+
 def test_the_overlay_shows_the_masks_on_the_clip(
     model: SquareModel, clip: Path, tmp_path: Path
 ) -> None:
@@ -279,8 +297,6 @@ def test_a_frame_that_cannot_be_read_ends_the_run(model: SquareModel, tmp_path: 
         ("--box 1:2,3,10,11@5 --stop 5", 2, "expected stop above the first frame to track, 5"),
         ("--box 1:2,3,10,11 --reverse --stop 0", 2, "expected stop below the first frame"),
         ("--box 1:2,3,10,11 --start 12", 2, "expected a frame number in 0..11"),
-        ("--box 1:2,3,10,11 --resume", 2, "expected results to go on with"),
-        ("--box 1:2,3,10,11 --resume --overwrite", 2, "expected resume or overwrite, got both"),
         ("--box 300:2,3,10,11 --mask 1:no.png --format jsonl", 2, "no.png"),
     ],
 )
@@ -329,7 +345,7 @@ def test_a_clip_that_cannot_be_opened_is_an_input_that_failed(
 def test_earlier_results_are_not_replaced_unasked(
     model: SquareModel, clip: Path, tmp_path: Path
 ) -> None:
-    """A second run into the folder is refused; --overwrite leaves nothing of the first."""
+    """Another run into the folder is refused; --overwrite leaves nothing of the first."""
     out = tmp_path / "out"
     run("--point 1:20,20", clip, "--out", out)
     refused = run("--point 1:20,20 --stop 3", clip, "--out", out)
@@ -337,7 +353,8 @@ def test_earlier_results_are_not_replaced_unasked(
     done = run("--point 1:20,20 --stop 3 --overwrite", clip, "--out", out)
 
     assert refused.exit_code == 2
-    assert "hint: resume goes on with an interrupted run, overwrite" in refused.stderr
+    assert "expected stop as in the run to go on with, None, got 3" in refused.stderr
+    assert "begin anew with --overwrite" in refused.stderr
     assert same(held, range(COUNT))
     assert done.exit_code == 0
     assert same(counts(out), range(3))
@@ -399,7 +416,9 @@ def interrupted(
 
 @pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("reverse", [False, True])
-def test_ctrl_c_leaves_whole_files_and_resume_goes_on(reverse: bool, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_whole_files_and_the_same_command_goes_on(
+    reverse: bool, tmp_path: Path
+) -> None:
     """At a random frame: equal frames in all files, a playable video; then the rest, once each."""
     clip, out = write_clip(tmp_path / "clip.mp4", 40), tmp_path / "out"
     prompt = ["--point", "1:20,20@39" if reverse else "1:20,20", *["--reverse"] * reverse]
@@ -407,11 +426,11 @@ def test_ctrl_c_leaves_whole_files_and_resume_goes_on(reverse: bool, tmp_path: P
     code, stdout, stderr = interrupted(clip, out, prompt, after)
     held = counts(out)
     done = len(held["png"])
-    again, _, messages = interrupted(clip, out, [*prompt, "--resume"], 1000)
+    again, _, messages = interrupted(clip, out, prompt, 1000)
 
     assert code == 130, stderr
     assert f"{done} of 40 frames are done, and their files are whole" in stderr
-    assert "hint: the same command with --resume goes on" in stderr
+    assert "hint: the same command goes on" in stderr
     assert stderr.endswith("interrupted\n")
     assert str(out / "overlay.mp4") in stdout.splitlines()
     order = range(39, -1, -1) if reverse else range(40)
@@ -461,7 +480,7 @@ def test_a_resumed_run_gives_what_one_run_gives(
     """The session is loaded, not begun again, and tables and masks are equal byte for byte."""
     command = f"--point 1:20,20 --box 2:20,20,30,30 --format {formats}"
     first = stopped(f"--format {formats}")
-    result = run(f"{command} --resume", clip, "--out", tmp_path / "out")
+    result = run(command, clip, "--out", tmp_path / "out")
     assert model.session is not None
     calls, loaded = model.session.calls, model.loaded
     run(command, clip, "--out", tmp_path / "once")
@@ -484,7 +503,7 @@ def test_a_run_that_was_killed_resumes_without_its_session(
     """Frames are tracked again up to where it was, and written once."""
     stopped()
     (tmp_path / "out" / "session.safetensors").unlink()
-    result = run("--point 1:20,20 --box 2:20,20,30,30 --resume", clip, "--out", tmp_path / "out")
+    result = run("--point 1:20,20 --box 2:20,20,30,30", clip, "--out", tmp_path / "out")
 
     assert result.exit_code == 0, result.output
     assert "no saved session: tracking again what is written already" in result.stderr
@@ -493,16 +512,20 @@ def test_a_run_that_was_killed_resumes_without_its_session(
     assert same(counts(tmp_path / "out"), range(COUNT))
 
 
-def test_a_finished_run_can_be_resumed_and_does_nothing(
-    model: SquareModel, clip: Path, tmp_path: Path
+@pytest.mark.parametrize("flag", ["", "--resume"])
+def test_a_finished_run_started_again_does_nothing(
+    flag: str, model: SquareModel, clip: Path, tmp_path: Path
 ) -> None:
-    """All frames are there already, and the exit code is 0."""
-    run("--point 1:20,20", clip, "--out", tmp_path / "out")
-    result = run("--point 1:20,20 --resume", clip, "--out", tmp_path / "out")
+    """It prints its results, and no file is touched; the flag of old command lines is taken."""
+    first = run("--point 1:20,20", clip, "--out", tmp_path / "out")
+    overlay = (tmp_path / "out" / "overlay.mp4").stat().st_mtime_ns
+    model.session = None
+    result = run(f"--point 1:20,20 {flag}", clip, "--out", tmp_path / "out")
 
     assert result.exit_code == 0, result.output
-    assert model.session is not None
-    assert model.session.calls == []
+    assert result.stdout == first.stdout
+    assert model.session is None
+    assert (tmp_path / "out" / "overlay.mp4").stat().st_mtime_ns == overlay
     assert same(counts(tmp_path / "out"), range(COUNT))
 
 
@@ -524,7 +547,7 @@ def test_another_run_is_not_resumed(
 ) -> None:
     """What differs is named with both values, and the results stay."""
     stopped()
-    result = run(f"--point 1:20,20 {options} --resume", clip, "--out", tmp_path / "out")
+    result = run(f"--point 1:20,20 {options}", clip, "--out", tmp_path / "out")
 
     assert result.exit_code == 2
     assert message in result.stderr
@@ -534,13 +557,13 @@ def test_another_run_is_not_resumed(
 def test_a_run_without_its_settings_is_not_resumed(
     stopped: Callable[..., Result], clip: Path, tmp_path: Path
 ) -> None:
-    """A damaged track.json is named."""
+    """A track.json that was changed is named, and nothing is touched."""
     stopped()
     (tmp_path / "out" / "track.json").write_text("{")
-    result = run("--point 1:20,20 --box 2:20,20,30,30 --resume", clip, "--out", tmp_path / "out")
+    result = run("--point 1:20,20 --box 2:20,20,30,30", clip, "--out", tmp_path / "out")
 
     assert result.exit_code == 2
-    assert "track.json' to say what was asked for" in result.stderr
+    assert "with track.json, not made by Nexus or changed since" in result.stderr
 
 
 def test_an_interrupt_before_the_first_frame_leaves_no_video(
@@ -704,7 +727,7 @@ def test_a_real_session_is_resumed_as_if_it_had_not_stopped(
         patch.setattr(TrackOutputs, "write", stop)
         first = run(command, swans, "--out", tmp_path / "out")
     held = len(counts(tmp_path / "out")["overlay"])
-    second = run(f"{command} --resume", swans, "--out", tmp_path / "out")
+    second = run(command, swans, "--out", tmp_path / "out")
     run(command, swans, "--out", tmp_path / "once")
 
     assert first.exit_code == 130, first.output

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 import nexus.train.loop as loop
@@ -71,7 +75,7 @@ def test_a_run_from_the_command_line(config: Path, tmp_path: Path) -> None:
     lines = result.stdout.splitlines()
     assert lines[0].startswith("box all (4 objects): 0.")
     assert str(out / "best.safetensors") in lines
-    assert "1 steps" in result.stderr
+    assert "1 step in" in result.stderr
     card = (out / "MODEL_CARD.md").read_text()
     assert f"nexus train {config} --out {out} --set optimizer.steps=1" in card
     assert "| box | shapes | 4 |" in card
@@ -81,7 +85,7 @@ def test_a_run_from_the_command_line(config: Path, tmp_path: Path) -> None:
 def test_a_run_on_videos_from_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`task: video` tracks before and after and prints both; the folder is one run's."""
+    """`task: video` tracks before and after and prints both; run again it prints the same."""
     monkeypatch.setattr(loop, "load_model", lambda *a, **k: tiny_sam2())
     draw_davis(tmp_path / "drawn", ("a", "b"))
     config, out = tmp_path / "run.yaml", tmp_path / "out"
@@ -90,18 +94,107 @@ def test_a_run_on_videos_from_the_command_line(
 
     result = CliRunner().invoke(app, arguments)
     again = CliRunner().invoke(app, arguments)
-    resumed = CliRunner().invoke(app, [*arguments, "--resume"])
+    other = CliRunner().invoke(app, [*arguments, "--set", "optimizer.steps=1", "--resume"])
+    begun = CliRunner().invoke(app, [*arguments, "--set", "optimizer.steps=1", "--overwrite"])
 
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[0].startswith("j all (1 objects): 0.")
-    assert lines[1].startswith("f all (1 objects): 0.")
+    assert lines[0].startswith("j all (1 object): 0.")
+    assert lines[1].startswith("f all (1 object): 0.")
     assert str(out / "best.safetensors") in lines
     assert str(out / "MODEL_CARD.md") in lines
-    assert len((out / "steps.csv").read_text().splitlines()) == 3
-    assert again.exit_code == 2
-    assert "without a training run" in again.output
-    assert resumed.exit_code == 0, resumed.output
+    assert again.exit_code == 0, again.output
+    assert again.stdout == result.stdout
+    assert other.exit_code == 2
+    assert "optimizer.steps was 2 and is 1" in other.stderr
+    assert "or take another folder, or begin anew with --overwrite" in other.stderr
+    assert begun.exit_code == 0, begun.output
+    assert len((out / "steps.csv").read_text().splitlines()) == 2
+
+
+QUICK = ["--set", "optimizer.steps=3", "--set", "augment.views=[plain]"]
+
+
+@pytest.mark.parametrize("recipe", ["points", "domain"])
+def test_a_recipe_on_a_folder_of_ones_own(recipe: str, config: Path, tmp_path: Path) -> None:
+    """One set, or several below the folder; images of one patient are held out together."""
+    for part in ("images", "masks"):
+        for number, path in enumerate(sorted((tmp_path / "shapes" / part).iterdir())):
+            path.rename(path.with_name(f"Patient {number // 2} ({number}).png"))
+    shutil.copytree(tmp_path / "shapes", tmp_path / "sets" / "b")
+    shutil.copytree(tmp_path / "shapes", tmp_path / "sets" / "a")
+    held_out = {}
+    for root in ("shapes", "sets"):
+        words = ["--set", f"data.root={tmp_path / root}", "--out", str(tmp_path / f"{root}_out")]
+        words += ["--set", f"cache.folder={tmp_path / 'cache'}", *QUICK]
+        result = CliRunner().invoke(app, ["train", "--recipe", recipe, *words])
+        assert result.exit_code == 0, result.output
+        summary = json.loads((tmp_path / f"{root}_out" / "summary.json").read_text())
+        held_out[root] = summary["held_out"]
+
+    both = ["Patient 2 (4).png", "Patient 2 (5).png"]
+    assert held_out["shapes"] == [f"shapes/{name}" for name in both]
+    assert held_out["sets"] == [f"{title}/{name}" for title in "ab" for name in both]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda root: shutil.rmtree(root / "masks"), "without the folder 'masks'"),
+        (lambda root: shutil.rmtree(root), "expected a folder of images and masks"),
+        (
+            lambda root: [path.unlink() for path in root.glob("*/shape_[1-9].png")],
+            "expected at least two groups in the set 'shapes'",
+        ),
+        (
+            lambda root: [
+                path.rename(path.with_name(f"case1_{path.name}")) for path in root.glob("*/*.png")
+            ],
+            "got 6 of 'case1' alone",
+        ),
+        (
+            lambda root: [Image.new("L", (48, 48)).save(path) for path in root.glob("masks/*.png")],
+            "expected at least one object to learn from, got none",
+        ),
+        (
+            lambda root: [path.unlink() for path in root.glob("images/*.png")],
+            "expected a folder with images in it",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:shapes. no object in any of 6 masks")
+def test_a_folder_that_cannot_be_learnt_from(
+    change: Callable[[Path], object], message: str, config: Path, tmp_path: Path
+) -> None:
+    """No masks, no folder, one image, one patient, empty masks, no images."""
+    change(tmp_path / "shapes")
+    words = ["--set", f"data.root={tmp_path / 'shapes'}", "--out", str(tmp_path / "out"), *QUICK]
+    words += ["--set", f"cache.folder={tmp_path / 'cache'}"]
+    result = CliRunner().invoke(app, ["train", "--recipe", "domain", *words])
+
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("lite_medsam_weights")
+def test_a_recipe_on_real_images_under_foreign_names(shared_data: Path, tmp_path: Path) -> None:
+    """Polyps under other names are learnt from for three steps, and the last is held out."""
+    for part in ("images", "masks"):
+        (tmp_path / "mine" / part).mkdir(parents=True)
+        for number, path in enumerate(sorted((shared_data / "kvasir_seg" / part).iterdir())[:4]):
+            target = f"Untersuchung {number}{path.suffix}"
+            (tmp_path / "mine" / part / target).symlink_to(path)
+    words = ["--set", f"data.root={tmp_path / 'mine'}", "--out", str(tmp_path / "out"), *QUICK]
+    words += ["--set", f"cache.folder={tmp_path / 'cache'}"]
+    result = CliRunner().invoke(app, ["train", "--recipe", "points", *words])
+    assert result.exit_code == 0, (result.output, result.exception)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("box all (1 object")
+    assert summary["held_out"] == ["mine/Untersuchung 3.jpg"]
+    assert summary["steps"] == 3
 
 
 def test_mistakes_are_usage_errors(config: Path, tmp_path: Path) -> None:

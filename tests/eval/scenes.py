@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -119,3 +120,8 @@ class Draughtsman(SAM):
 def plain_iou(one: np.ndarray, other: np.ndarray) -> float:
     """Return the IoU of two masks."""
     return float(mask_iou(one[None], other[None])[0, 0])
+
+
+def squeezed(text: str) -> str:
+    """Return Markdown without what makes the columns of its tables even."""
+    return re.sub(" {2,}", " ", text)

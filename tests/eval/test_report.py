@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -7,10 +8,16 @@ from pathlib import Path
 import pytest
 
 from nexus.core.errors import InputError
-from nexus.eval.report import read_objects, report_page, write_objects, write_report
+from nexus.eval.report import (
+    read_objects,
+    report_page,
+    result_lines,
+    write_objects,
+    write_report,
+)
 from nexus.eval.run import evaluate
-from nexus.eval.summary import EvaluationResult
-from tests.eval.scenes import Draughtsman, images
+from nexus.eval.summary import EvaluationResult, summarise_rows
+from tests.eval.scenes import Draughtsman, images, squeezed
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +45,7 @@ def test_rows_come_back_as_they_were(tmp_path: Path, result: EvaluationResult) -
 
 def test_tables_have_a_line_for_each_set_and_one_for_all(result: EvaluationResult) -> None:
     """The page holds command, figures, costs and pictures."""
-    page = report_page(result.summary, ["worst.png"])
+    page = squeezed(report_page(result.summary, ["worst.png"]))
 
     assert "nexus evaluate --out x" in page
     assert "| a\\|b | 1 | 2 | 1.0000 |" in page
@@ -47,6 +54,50 @@ def test_tables_have_a_line_for_each_set_and_one_for_all(result: EvaluationResul
     assert "| encoder, one image |" in page
     assert "![worst](worst.png)" in page
     assert result.summary["model"]["weights"] in page
+
+
+def test_tables_are_even(result: EvaluationResult) -> None:
+    """On a terminal the columns of a table stand below each other."""
+    table = [line for line in result_lines(result.summary) if line.startswith("|")]
+
+    assert {line.index(" | ") for line in table[:5]} == {6}
+    assert len({len(line) for line in table[:5]}) == 1
+    assert set(table[1]) == set("|- ")
+
+
+def test_categories_are_told(result: EvaluationResult) -> None:
+    """Where there are several categories the page has a row for each, which the tables can."""
+    rows = [{**row, "category": "x|y" if row["object_id"] == 1 else "z"} for row in result.rows]
+    summary = {**result.summary, "results": summarise_rows(rows)}
+    tables = squeezed("\n".join(result_lines(summary, categories=True)))
+
+    assert "| category | images | objects | iou |" in tables
+    assert "| x\\|y | 3 | 3 | 1.0000 |" in tables
+    assert tables in squeezed(report_page(summary))
+    assert "category" not in "\n".join(result_lines(summary))
+
+
+@pytest.mark.parametrize(
+    ("multimask", "candidates", "click", "clicks"),
+    [
+        ("auto", True, "by the best of three", ": the first answered by the best of three"),
+        ("auto", False, "by one mask", ", each answered by one mask"),
+        ("single", True, "by one mask", ", each answered by one mask"),
+        ("best", False, "by the best of three", ", each answered by the best of three"),
+    ],
+)
+def test_how_clicks_are_answered_is_said(
+    multimask: str, candidates: bool, click: str, clicks: str
+) -> None:
+    """Figures of one mask and of the best of three are told apart, whatever was asked for."""
+    model = Draughtsman()
+    model.policy = dataclasses.replace(model.policy, candidates=candidates)
+    options = {"clicks": 2, "multimask": multimask}
+    summary = evaluate(model, images(1), ["box", "click", "clicks"], **options).summary
+    page = report_page(summary)
+
+    assert f"A click is answered {click}" in page
+    assert f"At most 2 clicks on an object{clicks}" in page
 
 
 def test_failures_are_listed() -> None:
@@ -65,7 +116,7 @@ def test_a_run_without_a_usable_image_is_reported(tmp_path: Path) -> None:
 
     assert [file.name for file in files] == ["objects.csv", "summary.json", "report.md"]
     assert json.loads(files[1].read_text())["results"] == {}
-    assert "0 of 1 images, 1 failed." in files[2].read_text()
+    assert "0 of 1 image, 1 failed." in files[2].read_text()
 
 
 def test_clicks_have_a_picture(tmp_path: Path, result: EvaluationResult) -> None:

@@ -40,7 +40,9 @@ def test_sets_are_reported_and_pooled() -> None:
 def test_the_summary_says_how_it_was_made() -> None:
     """Settings, model, names, machine and versions stand beside the figures."""
     one, other = (
-        evaluate(Draughtsman(), images(count), seed=3, about={"dataset": "drawn"}).summary
+        evaluate(
+            Draughtsman(), images(count), jitter=0.1, seed=3, about={"dataset": "drawn"}
+        ).summary
         for count in (1, 2)
     )
 
@@ -94,7 +96,7 @@ def test_other_settings_in_one_folder_are_refused(
     with pytest.raises(InputError, match=re.escape(message)) as caught:
         evaluate(Draughtsman(), images(1), **{"protocol": "box", **options}, out=tmp_path)
 
-    assert "use another folder" in str(caught.value.hint)
+    assert "take another folder" in str(caught.value.hint)
 
 
 def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
@@ -135,6 +137,15 @@ def test_a_bad_image_is_told_and_tried_again(tmp_path: Path) -> None:
         "evaluated": 3,
         "failed": 0,
         "names_sha256": "",
+        "sets": {
+            "all": {
+                "images": 3,
+                "without_objects": 0,
+                "images_without_mask": 0,
+                "masks_without_image": 0,
+                "notes": {},
+            }
+        },
     }
 
 

@@ -19,6 +19,13 @@ def test_options_are_fields() -> None:
     assert settings_of(["vos"], {}).is_video
 
 
+def test_an_option_is_taken_where_one_protocol_looks_at_it() -> None:
+    """Of several protocols one is enough; what is not given is not held against any."""
+    assert settings_of(("box", "clicks"), {"clicks": 3, "jitter": 0.1, "seed": 1}).clicks == 3
+    assert settings_of("detections", {"multimask": "best", "input_side": 512}).input_side == 512
+    assert settings_of("vos", {"input_side": 512, "leave_out_last": True}).leave_out_last
+
+
 @pytest.mark.parametrize(
     ("protocol", "options", "message"),
     [
@@ -34,6 +41,20 @@ def test_options_are_fields() -> None:
         ("box", {"jitter": 1.0}, "expected jitter in [0, 1), got 1.0"),
         ("box", {"multimask": "three"}, "expected multimask among auto, single, best"),
         ("box", {"tolerance_mm": 0.0}, "expected tolerance_mm above 0, got 0.0"),
+        (
+            "click",
+            {"clicks": 3},
+            "expected the option clicks with the protocol clicks, got it with ",
+        ),
+        ("click", {"clicks": 20}, "click, which does not look at it\nhint: choose the protocol cl"),
+        (("box", "click"), {"clicks": 3}, "got it with box, click, which does not look at it"),
+        ("click", {"jitter": 0.1}, "the option jitter with the protocol box or medical-box, got"),
+        ("box", {"tolerance_mm": 1.0}, "the option tolerance_mm with the protocol medical-box, "),
+        ("vos", {"max_objects": 3}, "the option max_objects with the protocol box or click or "),
+        ("vos", {"multimask": "best"}, "the option multimask with the protocol box or click or"),
+        ("detections", {"min_area": 9}, "the option min_area with the protocol box or click or"),
+        ("box", {"leave_out_last": True}, "the option leave_out_last with the protocol vos, got"),
+        ("box", {"seed": 1}, "expected the option seed with a jitter above 0, got it without"),
         ("box", {"input_side": 100}, "expected input_side to be a whole multiple of 16"),
     ],
 )

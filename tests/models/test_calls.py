@@ -229,7 +229,7 @@ def test_bfloat16_autocast_runs_forward_and_back(
         ("images", Prompt([[9, 9]]), "expected a list of prompts for each image, got Prompt"),
         ("images", [None, [(9, 9)]], "expected a list of prompts, got NoneType"),
         ("images", [[], []], "expected at least one prompt, got none"),
-        ("mixed", [[(9, 9)], [(9, 9)]], "got 1 embeddings among 2"),
+        ("mixed", [[(9, 9)], [(9, 9)]], "got 1 embedding among 2"),
     ],
 )
 def test_what_is_not_images_and_prompts_is_refused(

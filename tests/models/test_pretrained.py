@@ -117,3 +117,14 @@ def test_a_policy_that_cannot_be_is_refused(checkpoint: Path, tmp_path: Path, wo
         SAM2.from_checkpoint(path, variant="sam2.1_hiera_tiny", device="cpu")
 
     assert words in e.value.message
+
+
+def test_a_load_is_logged(checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What was loaded from where, and in which format on which device, is in the records."""
+    with caplog.at_level("INFO", logger="nexus"):
+        load_model("sam2.1_hiera_tiny", checkpoint, device="cpu", dtype="bfloat16")
+
+    loaded, placed = caplog.messages[-2:]
+    assert loaded.startswith("loaded sam2.1_hiera_tiny: 0.")
+    assert str(checkpoint) in loaded
+    assert placed == "sam2.1_hiera_tiny in bfloat16 on cpu, input side 1024"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import io
 import pickle
 import subprocess
 import sys
@@ -54,6 +55,7 @@ def test_masks_come_back_in_original_pixels(sam: SAM, embedding: ImageEmbedding)
     assert masks.low_res_logits.dtype == np.float32
 
 
+@pytest.mark.filterwarnings("ignore:all points are background")
 def test_one_or_three_masks(sam: SAM, embedding: ImageEmbedding) -> None:
     """None gives three masks for a single foreground point alone, else one."""
     ambiguous = Prompt([[5, 5]], [1])
@@ -126,6 +128,60 @@ def mixed_prompts(count: int, size_hw: tuple[int, int], mask_hw: tuple[int, int]
         ]
         prompts.append(Prompt(**kinds[index % 5]))
     return prompts
+
+
+def test_prompts_and_images_come_as_lists_arrays_and_generators(
+    sam: SAM, embedding: ImageEmbedding, image: np.ndarray
+) -> None:
+    """All give the same masks; one bare prompt, one image, an open file and a set do not."""
+    boxes = np.array([[1, 1, 30, 30], [5, 5, 40, 50]])
+    spellings = [boxes, boxes.tolist(), torch.tensor(boxes), (box for box in boxes), iter(boxes)]
+    wanted, *others = [sam.predict_batch(embedding, given) for given in spellings]
+    encoded, *alike = [
+        sam.encode_images(images)
+        for images in ([image, image], np.stack([image] * 2), (image for _ in range(2)))
+    ]
+
+    for masks in others:
+        for one, same in zip(masks, wanted, strict=True):
+            np.testing.assert_array_equal(one.low_res_logits, same.low_res_logits)
+    for embeddings in alike:
+        torch.testing.assert_close(embeddings[1].features, encoded[1].features, rtol=0, atol=0)
+    for bare in (boxes[0], [1, 1, 30, 30], (n for n in (5, 5)), {(5, 5)}, {"point": (5, 5)}):
+        with pytest.raises(PromptError, match="expected a sequence of prompts, got"):
+            sam.predict_batch(embedding, bare)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="a list of images, got BytesIO"):
+        sam.encode_images(io.BytesIO())  # type: ignore[arg-type]
+
+
+def test_an_open_file_is_an_image(sam: SAM, image: np.ndarray) -> None:
+    """A picture in memory encodes as its array does."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+
+    features = sam.encode_image(file).features
+    torch.testing.assert_close(features, sam.encode_image(image).features, rtol=0, atol=0)
+
+
+def test_clicks_that_are_all_background_give_a_note(image: np.ndarray) -> None:
+    """On each such result, unless a box, a mask or a click says more; the model warns once."""
+    sam = tiny_sam()
+    embedding = sam.encode_image(image)
+    beside = Prompt([[5, 5], [9, 9]], [0, 0])
+    clear = [
+        Prompt([[5, 5]], [0], box=[1, 1, 9, 9]),
+        Prompt([[5, 5], [9, 9]], [0, 1]),
+        Prompt([[5, 5]], [0], mask=np.zeros((16, 16), np.float32)),
+        Prompt(box=[1, 1, 9, 9]),
+    ]
+    with pytest.warns(NexusWarning, match="all points are background.*give a point on it"):
+        first = sam.predict_batch(embedding, [beside, *clear])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = sam.predict_with_embedding(embedding, beside)
+
+    assert [len(masks.notes) for masks in first] == [1, 0, 0, 0, 0]
+    assert again.notes == first[0].notes
 
 
 def test_no_prompts_give_no_masks(sam: SAM, embedding: ImageEmbedding) -> None:
@@ -329,7 +385,7 @@ def test_wrong_calls_are_refused(sam: SAM, embedding: ImageEmbedding, image: np.
         sam.encode_image(image, max_pixels=10)
     with pytest.raises(InputError, match="multiple of 16"):
         sam.encode_image(image, input_side=100)
-    with pytest.raises(InputError, match="list of images, got ndarray(.|\n)*encode_image"):
+    with pytest.raises(InputError, match="a batch of images.*(.|\n)*encode_image"):
         sam.encode_images(image)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="list of images, got str"):
         sam.encode_images("image.png")
@@ -338,3 +394,33 @@ def test_wrong_calls_are_refused(sam: SAM, embedding: ImageEmbedding, image: np.
     with pytest.raises(InputError, match="expected a Policy, got str"):
         sam.policy = "square"  # type: ignore[assignment]
     assert sam.policy == dataclasses.replace(SAM_POLICY, input_side=64)
+
+
+def test_batches_tell_how_far_they_are(sam: SAM, image: np.ndarray) -> None:
+    """`progress` gets steps done and steps in all; embeddings and masks are what they are else."""
+    told: list[tuple[int, int]] = []
+    images = [image] * 5
+    watched = sam.encode_images(images, progress=lambda *seen: told.append(seen))
+    alone = sam.encode_images(images)
+    prompts = [(10 + x, 20) for x in range(6)]
+    answers = sam.predict_batch(alone[0], prompts, progress=lambda *seen: told.append(seen))
+
+    assert told[:2] == [(4, 5), (5, 5)]
+    assert told[-1] == (6, 6)
+    assert len(watched) == 5
+    for mine, other in zip(watched, alone, strict=True):
+        assert torch.allclose(mine.features, other.features, atol=1e-5)
+    for mine, other in zip(answers, sam.predict_batch(alone[0], prompts), strict=True):
+        assert np.array_equal(mine.masks, other.masks)
+
+
+def test_what_a_model_does_is_logged(
+    sam: SAM, image: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Encoding and decoding leave records below WARNING, under the name of the package."""
+    with caplog.at_level("DEBUG", logger="nexus"):
+        sam.predict(image, (10, 20))
+
+    assert [record.name.split(".")[0] for record in caplog.records] == ["nexus", "nexus"]
+    assert "prepared 1 image in " in caplog.messages[0]
+    assert caplog.messages[1].startswith("decoding 1 prompt alike, ")

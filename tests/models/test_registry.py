@@ -126,7 +126,7 @@ def test_path_is_never_taken_for_a_name(wrong: str | Path) -> None:
     with pytest.raises(UnknownModelError, match=r"hint: a name is never taken for a path; .*") as e:
         model_spec(wrong)  # type: ignore[arg-type]
 
-    assert f"from_checkpoint({str(wrong)!r}, variant=...)" in str(e.value)
+    assert f"`from_checkpoint({str(wrong)!r}, variant=...)`" in str(e.value)
 
 
 @pytest.mark.parametrize(
@@ -158,3 +158,23 @@ def test_the_table_is_light() -> None:
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
     assert answer.stdout.strip() == "[]", answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("sam2", "'sam2.1_hiera_tiny', 'sam2.1_hiera_small', "),
+        ("sam2.1", "'sam2.1_hiera_tiny', 'sam2.1_hiera_small', "),
+        ("sam", "'sam_vit_b', 'sam_vit_l', 'sam_vit_h' or "),
+        ("vit_b", "'sam_vit_b' or 'medsam_vit_b'?"),
+        ("medsam", "'medsam_vit_b'?"),
+        ("edge", "'edgetam'?"),
+        ("SAM-ViT-B", "'sam_vit_b'?"),
+    ],
+)
+def test_a_family_is_answered_by_its_models(wrong: str, meant: str) -> None:
+    """What begins a name, or is a part of it, comes before what merely looks alike."""
+    with pytest.raises(UnknownModelError) as caught:
+        model_spec(wrong)
+
+    assert f"did you mean {meant}" in str(caught.value)

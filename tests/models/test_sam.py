@@ -14,6 +14,7 @@ import nexus.models.cv.sam as sam_module
 from nexus.core.errors import (
     CheckpointError,
     InputError,
+    NexusWarning,
     UnknownModelError,
     WeightsNotFoundError,
 )
@@ -71,7 +72,8 @@ def test_the_number_format_is_chosen(tmp_path: Path) -> None:
 
     assert next(load(None).parameters()).dtype == torch.float32
     assert next(load("bfloat16").parameters()).dtype == torch.bfloat16
-    assert next(load(torch.float16).parameters()).dtype == torch.float16
+    with pytest.warns(NexusWarning, match=r"slower than float32; `dtype='float32'` or"):
+        assert next(load(torch.float16).parameters()).dtype == torch.float16
     with pytest.raises(InputError, match="float32, bfloat16, float16, got 'int8'"):
         load("int8")
 

@@ -36,6 +36,7 @@ def test_the_demo_finds_the_optic_disc(medsam: MedSAM) -> None:
     assert not inside[[0, 0, -1, -1], [0, -1, 0, -1]].any()
 
 
+@pytest.mark.filterwarnings("ignore:all points are background")
 def test_sixty_four_mixed_prompts_equal_single_predictions(medsam: MedSAM) -> None:
     """A batch of every kind of prompt gives the logits and scores of single calls."""
     embedding = medsam.encode_image(IMAGE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 import warnings
 from dataclasses import dataclass
@@ -49,6 +50,11 @@ def die_at_two(number: int) -> int:
     if number == 2:
         os._exit(9)
     return number
+
+
+def has_torch(_: int) -> bool:
+    """Tell whether PyTorch is loaded, as it is in a fork of a process that has used it."""
+    return "torch" in sys.modules
 
 
 def threads_here(_: int) -> tuple[int, int]:

@@ -77,7 +77,7 @@ def test_encoder_and_decoder_are_called_once(monkeypatch: pytest.MonkeyPatch) ->
 def test_wrong_prompts_say_which() -> None:
     """Image and prompt are named; a bare prompt in place of a list is recognised."""
     model = tiny_sam()
-    with pytest.raises(InputError, match="each of 3 images, got 1 lists"):
+    with pytest.raises(InputError, match="each of 3 images, got 1 list"):
         predict_images(model, _IMAGES, [[(1, 1)]])
     with pytest.raises(PromptError, match="image 2, prompt 1: expected points inside"):
         predict_images(model, _IMAGES, [[], [], [(1, 1), (999, 1)]])
@@ -133,3 +133,32 @@ def test_a_prompt_for_each_image(checkpoint: Path) -> None:
     """Too few prompts are refused before anything is encoded."""
     with pytest.raises(InputError, match="each of 3 images, got 1"):
         BatchedSAM(checkpoint, device="cpu").process_batch(_IMAGES, [(1, 1)])
+
+
+def test_progress_counts_images_and_prompts() -> None:
+    """A function is told of both as one: 3 images to encode, 7 prompts to answer."""
+    model, told = tiny_sam(), list[tuple[int, int]]()
+    predict_images(model, _IMAGES, _PROMPTS, progress=lambda *seen: told.append(seen))
+    embeddings, again = model.encode_images(_IMAGES), list[tuple[int, int]]()
+    predict_images(
+        model,
+        [],
+        _PROMPTS,
+        image_embeddings=embeddings,
+        progress=lambda *seen: again.append(seen),
+    )
+
+    assert told[0] == (3, 10)
+    assert told[-1] == (10, 10)
+    assert again[-1] == (7, 7)
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
+
+
+def test_progress_is_a_line_where_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """True says on stderr what was done, without a picture of its own on stdout."""
+    predict_images(tiny_sam(), _IMAGES[:1], _PROMPTS[:1], progress=True)
+    output = capsys.readouterr()
+
+    assert output.out == ""
+    assert "encode: 1 image in " in output.err
+    assert "predict: 3 prompts in " in output.err

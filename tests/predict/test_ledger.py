@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,20 @@ import filelock
 import pytest
 
 from nexus.core.errors import ImageError, InputError, NexusError, NexusWarning
+from nexus.core.outputs import output_folder
 from nexus.predict.jobs import Job
-from nexus.predict.ledger import file_stamp, open_ledger
+from nexus.predict.ledger import Ledger, file_stamp, open_ledger
 from nexus.predict.pool import Pool
 
 SETTINGS = {"points": 4}
+
+
+@contextlib.contextmanager
+def opened(folder: Path | None, settings: Mapping[str, Any]) -> Iterator[Ledger]:
+    """Open the ledger of a folder, or one in memory."""
+    held = contextlib.nullcontext() if folder is None else output_folder(folder, verb="test")
+    with held as outputs, open_ledger(outputs, settings) as ledger:
+        yield ledger
 
 
 def jobs(*items: Any) -> list[Job]:
@@ -39,9 +50,9 @@ def refuse(item: Any) -> dict[str, Any]:
 
 def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
     """A second run over more items does the new ones alone, and has the records of all."""
-    with open_ledger(tmp_path / "out", SETTINGS) as ledger:
+    with opened(tmp_path / "out", SETTINGS) as ledger:
         ledger.fill(jobs(1, 2), record)
-    with open_ledger(tmp_path / "out", SETTINGS) as ledger:
+    with opened(tmp_path / "out", SETTINGS) as ledger:
         ledger.fill(jobs(1, 2), refuse)
         left = [job.key for job in ledger.left(jobs(1, 2, 3))]
         ledger.fill(jobs(5, 6, 3), record)
@@ -54,7 +65,7 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
 
 def test_without_a_folder_records_are_kept_in_memory() -> None:
     """The same ledger, of this run alone."""
-    with open_ledger(None, SETTINGS) as ledger:
+    with opened(None, SETTINGS) as ledger:
         ledger.fill(jobs(1, "bad", 3), record, Pool(workers=2))
 
         assert ledger.read("2.png") == {"value": 3}
@@ -65,7 +76,7 @@ def test_without_a_folder_records_are_kept_in_memory() -> None:
 
 def test_failures_are_tried_again(tmp_path: Path) -> None:
     """They come in the order of the jobs, are warned of once, and have no record."""
-    with open_ledger(tmp_path, SETTINGS) as ledger:
+    with opened(tmp_path, SETTINGS) as ledger:
         ledger.fill(jobs(1, "x", 2, "y"), record, Pool(workers=2))
         failures = {key: str(error) for key, error in ledger.failures.items()}
         with pytest.warns(
@@ -76,7 +87,7 @@ def test_failures_are_tried_again(tmp_path: Path) -> None:
             ledger.warn_of_failures(4)
         ledger.fill(jobs(1, 5, 2, "y"), record)
         again = list(ledger.failures)
-    with open_ledger(tmp_path, SETTINGS) as ledger:
+    with opened(tmp_path, SETTINGS) as ledger:
         left = [job.key for job in ledger.left(jobs(1, 5, 2, "y"))]
         ledger.warn_of_failures(4)
 
@@ -93,7 +104,7 @@ def test_a_record_of_another_stamp_does_not_count(tmp_path: Path) -> None:
     def job() -> list[Job]:
         return [Job("a", int(path.read_text()) or "bad", stamp=file_stamp(path))]
 
-    with open_ledger(tmp_path / "out", SETTINGS) as ledger:
+    with opened(tmp_path / "out", SETTINGS) as ledger:
         ledger.fill(job(), record)
         ledger.fill(job(), refuse)
         path.write_text("22")
@@ -110,31 +121,22 @@ def test_a_record_of_another_stamp_does_not_count(tmp_path: Path) -> None:
 def test_other_settings_and_second_runs_are_refused(tmp_path: Path) -> None:
     """A folder holds one kind of records, of one run at a time; a file is no folder."""
     (tmp_path / "file").write_text("")
-    with open_ledger(tmp_path / "out", SETTINGS), pytest.raises(NexusError, match="another run"):
-        open_ledger(tmp_path / "out", SETTINGS).__enter__()
+    with opened(tmp_path / "out", SETTINGS) as ledger:
+        ledger.fill(jobs(1), record)
+    with opened(tmp_path / "out", SETTINGS), pytest.raises(NexusError, match="another run"):
+        opened(tmp_path / "out", SETTINGS).__enter__()
     with pytest.raises(InputError, match=r"points 5 \(was 4\)"):
-        open_ledger(tmp_path / "out", {"points": 5}).__enter__()
+        opened(tmp_path / "out", {"points": 5}).__enter__()
     with pytest.raises(InputError, match="expected the output to be a folder"):
-        open_ledger(tmp_path / "file", SETTINGS).__enter__()
+        opened(tmp_path / "file", SETTINGS).__enter__()
     with filelock.FileLock(tmp_path / "out" / ".nexus" / "lock", timeout=0):
         pass
-
-
-def test_half_written_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
-    """Temporary names of `replacing` alone; what looks a little like one stays."""
-    (tmp_path / "masks").mkdir()
-    for name in (".report.0123456789ab.part.json", "masks/.m.0123456789ab.part", ".my.part.json"):
-        (tmp_path / name).write_text("")
-    with open_ledger(tmp_path, SETTINGS):
-        pass
-
-    assert sorted(path.name for path in tmp_path.rglob("*.part*")) == [".my.part.json"]
 
 
 @pytest.mark.parametrize("pool", [Pool(), Pool(2)])
 def test_a_note_is_given_once(pool: Pool, tmp_path: Path) -> None:
     """What several items are warned of is one warning."""
-    with warnings.catch_warnings(record=True) as caught, open_ledger(None, SETTINGS) as ledger:
+    with warnings.catch_warnings(record=True) as caught, opened(None, SETTINGS) as ledger:
         warnings.simplefilter("default")
         ledger.fill(jobs(7, 7, 7), record, pool)
 
@@ -144,7 +146,7 @@ def test_a_note_is_given_once(pool: Pool, tmp_path: Path) -> None:
 def test_progress_goes_to_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Failures at once, by their title; at the end how many, with those done earlier."""
     clips = [Job("a", 1), Job("b", "bad", title="in/b")]
-    with open_ledger(tmp_path, SETTINGS) as ledger:
+    with opened(tmp_path, SETTINGS) as ledger:
         ledger.fill(clips, record, unit="clips", progress=True)
         ledger.fill([*clips, Job("c", 2)], record, unit="clips", progress=True)
     shown = capsys.readouterr()
@@ -161,9 +163,9 @@ def test_ctrl_c_says_what_is_kept(
 ) -> None:
     """An interrupt says how many are kept, where they are; the next run does the others alone."""
     folder = tmp_path if on_disk else None
-    with pytest.raises(KeyboardInterrupt), open_ledger(folder, SETTINGS) as ledger:
+    with pytest.raises(KeyboardInterrupt), opened(folder, SETTINGS) as ledger:
         ledger.fill(jobs(1, "bad", 2, "stop", 4), record, progress=True)
-    with open_ledger(tmp_path, SETTINGS) as ledger:
+    with opened(tmp_path, SETTINGS) as ledger:
         left = [job.key for job in ledger.left(jobs(1, 5, 2, 3, 4))]
 
     said = "2 of 5 images are done and kept; the same command goes on with the others"
@@ -180,7 +182,26 @@ def test_the_journal_is_on_the_disk_before_the_next_item(tmp_path: Path) -> None
         counts.append(len([json.loads(line) for line in journal.read_text().splitlines()]))
         return {"value": item}
 
-    with open_ledger(tmp_path, SETTINGS) as ledger:
+    with opened(tmp_path, SETTINGS) as ledger:
         ledger.fill(jobs(1, 2, 3), counted)
 
     assert counts == [1, 2, 3]
+
+
+def test_a_function_is_told_of_each_item(tmp_path: Path) -> None:
+    """It gets what is done, that of earlier runs too, and what there is in all."""
+    told: list[tuple[int, int]] = []
+    with opened(tmp_path / "out", SETTINGS) as ledger:
+        ledger.fill(jobs(1), record)
+        ledger.fill(jobs(1, "bad", 3), record, progress=lambda *seen: told.append(seen))
+
+    assert told == [(2, 3), (3, 3)]
+
+
+def test_one_failure_is_singular(tmp_path: Path) -> None:
+    """Of one item that failed, the warning speaks as of one."""
+    with opened(tmp_path / "out", SETTINGS) as ledger:
+        ledger.fill(jobs("bad"), record)
+
+        with pytest.warns(NexusWarning, match="1 of 1 image could not be used and is listed in"):
+            ledger.warn_of_failures(1)

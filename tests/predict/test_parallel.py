@@ -104,3 +104,13 @@ def test_wrong_settings_are_refused_at_once() -> None:
     with pytest.raises(InputError, match="model on the CPU, got one on meta"):
         generate_masks_parallel(_images(1), 1, tiny_sam().to("meta"))
     assert generate_masks_parallel([], 4, "no_such_model") == []
+
+
+def test_images_are_counted_as_they_come() -> None:
+    """`progress` is told of each image, whichever process did it."""
+    told: list[tuple[int, int]] = []
+    generate_masks_parallel(
+        _images(3), 1, tiny_sam(), progress=lambda *seen: told.append(seen), **_SETTINGS
+    )
+
+    assert told == [(1, 3), (2, 3), (3, 3)]

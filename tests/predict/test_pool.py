@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import types
 import warnings
@@ -129,7 +130,7 @@ def test_what_cannot_travel_is_refused() -> None:
 
     with pytest.raises(InputError, match="expected work that can be sent to a worker") as caught:
         list(Pool(workers=2).run(jobs(2), lambda number: number))
-    assert "workers=1" in str(caught.value.hint)
+    assert "`workers=1`" in str(caught.value.hint)
     with pytest.raises(InputError, match="expected functions of 'a' that can be sent to a worker"):
         list(Pool(workers=2).run(local, square))
     with pytest.raises(NexusError, match="a worker failed: Outcome"):
@@ -320,3 +321,39 @@ def test_a_cluster_of_two_gives_the_same_dataset(tmp_path: Path) -> None:
 
     assert spread == serial
     assert tree(two) == tree(one)
+
+
+def test_workers_are_spawned_whatever_the_default(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A program that chose fork, and has used PyTorch, gets workers that do not hang."""
+    script = tmp_path / "forking.py"
+    script.write_text(
+        "import multiprocessing\n"
+        "from nexus.predict.pool import Pool\n"
+        "from tests.predict.chores import jobs, has_torch\n"
+        "if __name__ == '__main__':\n"
+        "    multiprocessing.set_start_method('fork')\n"
+        "    import torch\n"
+        "    torch.ones(999, 999).sum()\n"
+        "    outcomes = Pool(workers=2).run(jobs(2), has_torch)\n"
+        "    print({each.result for each in outcomes})\n"
+    )
+    root = Path(__file__).parents[2]
+    monkeypatch.setenv("PYTHONPATH", str(root))
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=True, timeout=120
+    )
+
+    assert done.stdout == "{False}\n"
+
+
+def test_no_pool_of_the_package_takes_the_default_start_method() -> None:
+    """Who starts processes asks for spawn by name."""
+    package = Path(processes.__file__).parents[1]
+    texts = {path: path.read_text("utf-8") for path in package.rglob("*.py")}
+    starts = ("ProcessPoolExecutor", "multiprocessing.Process", "multiprocessing.Pool", "os.fork")
+
+    assert [path for path, text in texts.items() if any(word in text for word in starts)] == []
+    askers = [text for text in texts.values() if "get_context(" in text]
+    assert len(askers) == sum('get_context("spawn")' in text for text in askers) == 1

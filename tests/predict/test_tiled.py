@@ -139,3 +139,24 @@ def test_wrong_input_is_refused() -> None:
         predict_tiled(tiny_sam(), image, [Prompt([[1, 1]], mask=np.zeros((40, 40), bool))])
     with pytest.raises(PromptError, match="points inside"):
         predict_tiled(tiny_sam(), image, [(99, 1)])
+
+
+def test_tiles_are_counted() -> None:
+    """`progress` is told of each tile, of masks and of prompts."""
+    image = np.zeros((40, 100, 3), np.uint8)
+    made, asked = list[tuple[int, int]](), list[tuple[int, int]]()
+    generator: Any = Parts()
+    generate_tiled(
+        generator, image, tile_side=40, overlap=10, progress=lambda *seen: made.append(seen)
+    )
+    predict_tiled(
+        tiny_sam(),
+        image,
+        [(5, 5), (95, 5)],
+        tile_side=40,
+        overlap=10,
+        progress=lambda *seen: asked.append(seen),
+    )
+
+    assert made == [(1, 3), (2, 3), (3, 3)]
+    assert asked == [(1, 2), (2, 2)]

@@ -14,6 +14,6 @@ def test_the_listing_has_signatures() -> None:
     """Functions and methods are listed with their arguments, not by name alone."""
     text = listing()
 
-    assert "- class `Prompt`: `Prompt(points: ArrayLike | None = None," in text
+    assert "`Prompt(points: ArrayLike | None = None," in text
     assert "  - `Masks.best`" in text
     assert "`SAM.encode_image(self, image: ImageLike," in text

@@ -558,3 +558,20 @@ def test_videos_are_fine_tuned_with_figures(
 
     assert "held-out videos 1, mean J 0." in capsys.readouterr().out
     assert (tmp_path / "out" / "last.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    "script", ["cut_out/cut_out", "object_removal/remove", "damage_area/measure"]
+)
+def test_a_missing_mask_ends_in_a_message(
+    script: str, photograph: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Scripts say what is wrong as the command does: two lines, exit code 2, no traceback."""
+    scale = ["--mm-per-pixel", "1"] if script.startswith("damage") else []
+    arguments = [photograph.image, "--mask", tmp_path / "none.png", "--out", tmp_path / "o", *scale]
+    monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+    with pytest.raises(SystemExit) as left:
+        runpy.run_path(str(ROOT / "examples" / f"{script}.py"), run_name="__main__")
+
+    assert left.value.code == 2
+    assert capsys.readouterr().err.startswith("error: expected an image file, got ")

@@ -48,6 +48,15 @@ def test_a_state_comes_back_whole(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["s.pt"]
 
 
+def test_the_same_state_is_the_same_file(tmp_path: Path) -> None:
+    """Two runs that come to the same state leave files of one digest."""
+    layer, optimizer = learner()
+    for name in ("a.pt", "b.pt"):
+        save_state(tmp_path / name, {"seed": 1}, RunState(step=7), layer, optimizer, {})
+
+    assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
+
+
 def test_another_file_is_refused(tmp_path: Path) -> None:
     """What is not a state, or cut off, or of another run, says so."""
     layer, optimizer = learner()

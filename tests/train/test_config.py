@@ -18,6 +18,7 @@ from nexus.train.config import (
     OptimizerSettings,
     PromptSettings,
     SetSettings,
+    SetsSettings,
     TrainingSettings,
 )
 
@@ -29,7 +30,7 @@ from nexus.train.config import (
         (lambda: OptimizerSettings(steps=1, minutes=1.0), "either steps or minutes, got both"),
         (lambda: PromptSettings(mask_prompt=1.5), "expected mask_prompt from 0 to 1, got 1.5"),
         (lambda: PromptSettings({"box": -1.0}), "expected shares of first prompts"),
-        (lambda: DataSettings(()), "expected at least one entry of sets, got none"),
+        (lambda: SetsSettings(()), "expected at least one entry of sets, got none"),
         (
             lambda: DataSettings((SetSettings("a/x"), SetSettings("b/x"))),
             "expected sets with names of their own, got 'x' twice",

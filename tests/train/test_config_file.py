@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from nexus.core.errors import InputError
 from nexus.train.config import OptimizerSettings, PromptSettings, SetSettings
 from nexus.train.config_file import parse_settings, read_settings, recipe_file
 
+ROOT = Path(__file__).parents[2]
 GOOD = """\
 data:
   root: pictures
@@ -112,6 +114,15 @@ def test_a_wrong_override_is_named(override: str, message: str) -> None:
     assert message in caught.value.message
 
 
+def test_a_file_in_another_encoding_is_told(tmp_path: Path) -> None:
+    """YAML of an old editor is refused with its line and what to do."""
+    (tmp_path / "run.yaml").write_bytes(b"task: images\n# f\xfcr uns\n")
+    with pytest.raises(InputError, match=r"run.yaml, line 2: expected text in UTF-8, .* 0xfc"):
+        read_settings(tmp_path / "run.yaml")
+    with pytest.raises(InputError, match="got a folder"):
+        read_settings(tmp_path)
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     """A missing file is named, and so are the recipes there are."""
     with pytest.raises(FileNotFoundError, match="expected a YAML file of a training run"):
@@ -120,10 +131,30 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         recipe_file("dots")
 
 
-@pytest.mark.parametrize("name", ["points", "domain"])
-def test_recipes_can_be_read(name: str) -> None:
-    """The recipes that come with the package have no mistake."""
+SETS = {
+    "points": ["kvasir_seg", "ph2_skin", "busi_us", "acdc_mri"],
+    "domain": ["acdc_mri", "cxr_covid"],
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_recipes_are_for_any_folder(name: str) -> None:
+    """The recipes that come with the package name no sets, and hold whole groups out."""
     settings = read_settings(recipe_file(name), ["data.root=somewhere"])
 
     assert settings.data.root == "somewhere"
+    assert settings.data.sets == ()
+    assert settings.data.groups == "auto"
     assert settings.prompts.clicks == (name == "points")
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_measured_runs_are_the_recipes(name: str) -> None:
+    """The examples behind the published figures are the recipes on named sets, split by image."""
+    example = read_settings(ROOT / "examples" / "fine_tune" / f"{name}.yaml")
+    recipe = read_settings(recipe_file(name))
+    data = dataclasses.replace(recipe.data, sets=example.data.sets, groups=None)
+
+    assert [entry.folder for entry in example.data.sets] == SETS[name]
+    assert all(entry == SetSettings(entry.folder) for entry in example.data.sets)
+    assert example == dataclasses.replace(recipe, data=data)

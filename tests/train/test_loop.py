@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from nexus.core.errors import CheckpointError, InputError, NexusError
 from nexus.core.files import STATE_FOLDER, claimed
+from nexus.core.outputs import output_folder
 from nexus.core.weights.checkpoint import read_checkpoint, read_metadata
 from nexus.train.checkpoints import STATE
 from nexus.train.logs import MEASURES, STEPS, read_rows
@@ -178,7 +180,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(run: TinyRun, root: Path
     settings, model = run.quick(root, evaluate={"every": 1}), run.model()
     with pytest.raises(KilledError):
         fine_tune(settings, root / "cut", model=model, on_step=kill_at(3))
-    cut = fine_tune(settings, root / "cut", resume=True, model=model)
+    cut = fine_tune(settings, root / "cut", model=model)
     alone = fine_tune(settings, root / "alone", model=run.model())
 
     assert [row["loss"] for row in cut.log] == [row["loss"] for row in alone.log]
@@ -190,10 +192,10 @@ def test_a_run_without_a_state_begins_anew(run: TinyRun, root: Path) -> None:
     """A run that was killed before its first step was kept is taken up from the beginning."""
     with pytest.raises(KilledError):
         fine_tune(run.quick(root), root / "out", model=run.model(), on_step=kill_at(1))
-    result = fine_tune(run.quick(root), root / "out", resume=True, model=run.model())
+    result = fine_tune(run.quick(root), root / "out", model=run.model())
 
     assert [row["step"] for row in result.log] == [1, 2, 3, 4]
-    again = fine_tune(run.quick(root), root / "out", resume=True, model=run.model())
+    again = fine_tune(run.quick(root), root / "out", model=run.model())
     assert again.log == result.log
 
 
@@ -223,19 +225,19 @@ def test_two_processes_share_a_batch(run: TinyRun, kind: str, root: Path) -> Non
     assert pooled["objects"] == single.last[0].objects
 
 
-def test_a_folder_with_a_run_is_refused(run: TinyRun, root: Path) -> None:
-    """A run is not begun over another one, and not gone on with under other settings or data."""
+def test_a_folder_with_another_run_is_refused(run: TinyRun, root: Path) -> None:
+    """A run is not gone on with under other settings or data."""
     out = root / "out"
     fine_tune(run.quick(root, steps=1, rows=1), out, model=run.model())
 
-    with pytest.raises(InputError, match="without a training run, got .*\nhint: go on with --resu"):
-        fine_tune(run.quick(root), out, model=run.model())
-    with pytest.raises(InputError, match=r"optimizer\.rows was 1 and is 2"):
-        fine_tune(run.quick(root, steps=1, rows=2), out, model=run.model(), resume=True)
+    with pytest.raises(
+        InputError, match=r"optimizer\.rows was 1 and is 2.*\nhint: .*`overwrite=True`"
+    ):
+        fine_tune(run.quick(root, steps=1, rows=2), out, model=run.model())
     picture = next(path for path in sorted(root.rglob("*")) if path.suffix in (".jpg", ".png"))
     picture.write_bytes(sorted(picture.parent.iterdir())[-1].read_bytes())
     with pytest.raises(InputError, match=r"\(data\) was"):
-        fine_tune(run.quick(root, steps=1, rows=1), out, model=run.model(), resume=True)
+        fine_tune(run.quick(root, steps=1, rows=1), out, model=run.model())
 
 
 def test_the_state_of_another_model_is_refused(run: TinyRun, root: Path) -> None:
@@ -246,17 +248,18 @@ def test_the_state_of_another_model_is_refused(run: TinyRun, root: Path) -> None
         next(other.image_encoder.parameters()).mul_(2)
 
     with pytest.raises(InputError, match=r"\(model\) was"):
-        fine_tune(run.quick(root, steps=1), root / "out", model=other, resume=True)
+        fine_tune(run.quick(root, steps=1), root / "out", model=other)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a state", b"PK\x03\x04 cut off"])
 def test_a_damaged_state_is_refused(run: TinyRun, root: Path, content: bytes) -> None:
     """A file that is cut off or of another kind is named."""
-    (root / "out").mkdir()
-    (root / "out" / STATE).write_bytes(content)
+    with output_folder(root / "out", verb="train") as outputs:
+        (root / "out" / STATE).write_bytes(content)
+        outputs.made(STATE)
 
     with pytest.raises(CheckpointError, match=r"state of a training run at '.*state.pt', got"):
-        fine_tune(run.quick(root), root / "out", model=run.model(), resume=True)
+        fine_tune(run.quick(root), root / "out", model=run.model())
 
 
 def test_a_folder_that_another_run_writes_is_refused(run: TinyRun, root: Path) -> None:
@@ -265,6 +268,34 @@ def test_a_folder_that_another_run_writes_is_refused(run: TinyRun, root: Path) -
         fine_tune(run.quick(root), root / "out", model=run.model())
 
     assert not (root / "out" / STEPS).exists()
+
+
+def test_a_full_disk_is_said_once(run: TinyRun, root: Path) -> None:
+    """Space is named, the last state is good, and with room the same call comes to the same."""
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(step: int, loss: float) -> None:
+        if step == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, former[1]))
+
+    settings, out = run.quick(root, steps=3), root / "full"
+    settings = dataclasses.replace(settings, checkpoint_every=1)
+    try:
+        with pytest.raises(NexusError, match=r"room for .*iB on the disk of .*state\.pt") as caught:
+            fine_tune(settings, out, model=run.model(), on_step=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
+    begun = []
+    cut = fine_tune(settings, out, model=run.model(), on_step=lambda step, _: begun.append(step))
+    alone = fine_tune(settings, root / "alone", model=run.model())
+
+    assert "free: File too large" in caught.value.message
+    assert "make room and start the same command again" in str(caught.value.hint)
+    assert caught.value.__context__ is None or caught.value.__suppress_context__
+    assert begun == [3]
+    assert [row["loss"] for row in cut.log] == [row["loss"] for row in alone.log]
+    check_equal(weights(out), weights(root / "alone"))
+    assert not list(out.rglob("*.part*"))
 
 
 def test_averaged_weights_are_kept(run: TinyRun, root: Path) -> None:

@@ -117,19 +117,22 @@ def test_saved_adapters_load_on_their_base(backbone: str, tmp_path: Path) -> Non
     assert torch.equal(loaded(IMAGES, PROMPTS), expected)
     assert not any(module.training for module in loaded.modules())
     assert freeze(loaded, "lora") > 0
-    torch.testing.assert_close(merge(loaded)(IMAGES, PROMPTS), expected, atol=1e-5, rtol=1e-5)
+    # Sums are rounded by where tensors lie in memory, so that this is a share of the largest logit.
+    most = 1e-5 * max(1.0, float(expected.detach().abs().max()))
+    torch.testing.assert_close(merge(loaded)(IMAGES, PROMPTS), expected, atol=most, rtol=1e-5)
 
 
 def test_what_was_taught_comes_with_the_adapters(tmp_path: Path) -> None:
     """A model of boxes that learnt clicks takes them without a warning once they are loaded."""
+    of_table = dataclasses.replace(TINY_POLICY, box_only=True, candidates=False)
 
     def of_boxes() -> SAM:
-        model = SAM(TINY, "lite_medsam", dataclasses.replace(TINY_POLICY, box_only=True))
+        model = SAM(TINY, "lite_medsam", of_table)
         model.load_state_dict(tiny_sam().state_dict())
         return model.eval()
 
     learnt = add_lora(of_boxes(), 2)
-    learnt.policy = dataclasses.replace(learnt.policy, box_only=False, candidates=False)
+    learnt.policy = dataclasses.replace(learnt.policy, box_only=False, candidates=True)
     folder = save_adapter(learnt, tmp_path / "adapter")
     plain, loaded = of_boxes(), load_adapter(of_boxes(), folder)
 
@@ -139,7 +142,7 @@ def test_what_was_taught_comes_with_the_adapters(tmp_path: Path) -> None:
         plain.predict(IMAGES[0], (9, 9))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert len(loaded.predict(IMAGES[0], (9, 9))) == 1
+        assert len(loaded.predict(IMAGES[0], (9, 9))) == 3
 
 
 def test_peft_reads_what_is_saved(tmp_path: Path) -> None:

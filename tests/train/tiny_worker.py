@@ -29,7 +29,7 @@ def main(kind: str, root: str, out: str, rows: str, kill_after: str = "0") -> No
             os.kill(os.getpid(), signal.SIGKILL)
 
     settings = worker_settings(kind, Path(root), int(rows))
-    fine_tune(settings, out, resume=True, model=RUNS[kind].model(), on_step=maybe_die)
+    fine_tune(settings, out, model=RUNS[kind].model(), on_step=maybe_die)
 
 
 if __name__ == "__main__":

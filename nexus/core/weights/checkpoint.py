@@ -10,7 +10,7 @@ import re
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -100,7 +100,8 @@ def load_strict(
         source: Where `state` comes from, for the message.
 
     Raises:
-        CheckpointError: A name is missing or unexpected, or a shape differs.
+        CheckpointError: A name is missing or unexpected, a shape differs, or a weight is NaN or
+            infinite.
     """
     import torch
 
@@ -121,6 +122,7 @@ def load_strict(
             f"expected the {len(wanted)} tensors of {what}, got {len(state)} in {source}; {found}",
             hint="this is the checkpoint of another model or variant; name the right one",
         )
+    refuse_broken_numbers(state, source)
     on_meta = any(tensor.is_meta for tensor in wanted.values())
     if on_meta:
         fresh = {
@@ -128,6 +130,26 @@ def load_strict(
         }
         state = {name: tensor.copy_(state[name]) for name, tensor in fresh.items()}
     module.load_state_dict(state, strict=True, assign=on_meta)
+
+
+def refuse_broken_numbers(state: Mapping[str, torch.Tensor], source: str) -> None:
+    """Refuse weights that are NaN or infinite, with which every answer would be an empty mask.
+
+    Raises:
+        CheckpointError: Some are; the first tensors are named.
+    """
+    import torch
+
+    # A sum that is finite says so of all it adds up, and takes no memory.
+    suspects = (n for n, t in state.items() if t.is_floating_point() and not t.is_meta)
+    unsure = [name for name in suspects if not torch.isfinite(state[name].sum())]
+    wrong = [name for name in unsure if not torch.isfinite(state[name]).all()]
+    if wrong:
+        raise CheckpointError(
+            f"expected finite weights, got NaN or infinite ones in {len(wrong)} of {len(state)} "
+            f"tensors of {source}: {_some(wrong)}",
+            hint="the training that wrote the file diverged; take an earlier checkpoint of it",
+        )
 
 
 def _refuse_stand_ins(source: Path, head: bytes) -> None:
@@ -163,8 +185,12 @@ def _read_torch(source: Path, head: bytes) -> Any:
     # Before version 1.6 torch.save began a file with a pickle of a number.
     if not is_zip and _LEGACY_MAGIC not in [number for _, number in _instructions(source, 1)]:
         raise _unreadable(source, _named_globals(source, 1))
+    # torch believes this suffix; given a stream, which it cannot map, it reads what is there.
+    misnamed = source.suffix == ".safetensors"
     try:
-        return torch.load(source, map_location="cpu", weights_only=True, mmap=is_zip)
+        with source.open("rb") if misnamed else nullcontext(source) as file:
+            mapped = is_zip and not misnamed
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         names: list[str] = []
         # If its pickle is damaged as well, what it would ask for cannot be told.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import sys
 from dataclasses import dataclass
@@ -18,12 +19,14 @@ from pathlib import Path
 
 from nexus.core.errors import CheckpointError, DownloadError, InputError, WeightsNotFoundError
 from nexus.core.files import replacing
+from nexus.core.log import is_quiet
 from nexus.core.weights.download import discard, download
 from nexus.core.weights.sources import HubSource as HubSource
 from nexus.core.weights.sources import Source as Source
 from nexus.core.weights.sources import UrlSource as UrlSource
 from nexus.core.weights.sources import WheelSource as WheelSource
 
+_LOG = logging.getLogger(__name__)
 _HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -129,6 +132,7 @@ def fetch(weight_file: WeightFile, *, progress: bool | None = None) -> Path:
     """
     found = cached(weight_file)
     if found is not None:
+        _LOG.info("%s is on this machine: %s", weight_file.filename, found)
         return found
     variable, sources = offline_variable(), weight_file.sources
     if variable is not None:
@@ -190,14 +194,19 @@ def weights_in(folder: Path) -> Path:
 def _fetch_from_sources(weight_file: WeightFile, progress: bool | None) -> Path:
     reasons = []
     for source in weight_file.sources:
+        _LOG.info("fetching %s from %s", weight_file.filename, source)
         try:
-            return _fetch_from(source, weight_file, progress)
+            path = _fetch_from(source, weight_file, progress)
         except OSError as error:
             reason = str(error)
             if isinstance(error, DownloadError):
                 reason = error.message + (f" ({error.hint})" if error.hint else "")
             reasons.append(reason if str(source) in reason else f"{source}: {reason}")
             last = error
+            _LOG.info("that failed: %s", reason)
+        else:
+            _LOG.info("fetched and verified %s", path)
+            return path
     raise DownloadError(
         f"expected {weight_file.filename}, got a failure from every source:\n"
         + "\n".join(f"  - {reason}" for reason in reasons),
@@ -240,6 +249,7 @@ def _verify(weight_file: WeightFile, path: Path) -> None:
     note = _beside(weights_path(weight_file), "verified")
     with contextlib.suppress(OSError, ValueError):
         if note.read_text("utf-8") == _identity(weight_file, path):
+            _LOG.debug("%s was verified before and has not changed", path)
             return
     try:
         _check(weight_file, path)
@@ -292,7 +302,7 @@ def _in_words(source: Source) -> str:
 
 
 def _say(text: str, progress: bool | None) -> None:
-    if progress or (progress is None and sys.stderr.isatty()):
+    if (progress or (progress is None and sys.stderr.isatty())) and not is_quiet():
         print(text, file=sys.stderr)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nexus.core.errors import ImageError, InputError
 from nexus.core.types.prompt import Prompt
+from nexus.core.words import counted
 from nexus.data.augment.geometry import Matrix, Warp
 from nexus.data.clicks.sampling import centre_click
 from nexus.data.truth.labelled import Truth
@@ -259,7 +260,8 @@ def _read_points(
         return None, None
     if point_labels is not None and len(point_labels) != len(points_xy):
         raise InputError(
-            f"expected labels of {len(points_xy)} objects, got labels of {len(point_labels)}"
+            f"expected labels of {counted(len(points_xy), 'object')}, "
+            f"got labels of {len(point_labels)}"
         )
     points, labels = [], []
     for index, part in enumerate(points_xy):

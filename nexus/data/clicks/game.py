@@ -66,7 +66,8 @@ class Target:
         box: Given with them.
         low_res_logits: (h, w) logits of the last answer, where they come along.
         chance: Draws corrections, of which there is then always one more. None clicks the middle
-            of what is most wrong, brings the logits, and has nothing to add where nothing is wrong.
+            of what is most wrong, brings the logits, and has nothing to add where nothing is wrong
+            that was not clicked before.
         random_error: How often a drawn correction is anywhere in what is wrong, rather than in
             the middle of its thickest part.
         mask_share: How often a drawn correction brings the logits.
@@ -150,14 +151,14 @@ class Target:
             InputError: Another type, or shapes that differ.
         """
         if self.chance is None:
-            click = error_click(self.truth, predicted, self.ignored)
+            click = error_click(self.truth, predicted, self.ignored, clicked=self.clicked)
         else:
             # Both are drawn whatever the shares: none changes what is drawn after it.
             where, mask = self.chance.random(2)
             if where < self.random_error:
                 click = random_error_click(self.truth, predicted, self.chance, self.ignored)
             else:
-                click = error_click(self.truth, predicted, self.ignored, clicked=self.clicks)
+                click = error_click(self.truth, predicted, self.ignored, clicked=self.clicked)
             low_res_logits = low_res_logits if mask < self.mask_share else None
         click = click or self.spare_click()
         if click is None:
@@ -185,6 +186,11 @@ class Target:
     def deep(self, share: float = 0.0) -> NDArray[np.bool_]:
         """Return which pixels of the object are at least so deep, as a share of the deepest."""
         return depth_map(self.truth) >= share * 255 if share else self.truth
+
+    @property
+    def clicked(self) -> Sequence[Click]:
+        """The clicks given so far, in pixels of the truth; none of these is given again."""
+        return self.clicks
 
     def in_image(self, click: Click) -> Click:
         """Carry a click on a pixel of the truth to the image."""

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nexus.core.errors import ImageNotFoundError, InputError
+from nexus.core.errors import ImageNotFoundError, InputError, shown
+from nexus.core.files import as_path
 from nexus.ops.boxes import mask_to_box_xyxy
 from nexus.ops.labels import largest_first, paint_labels
 from nexus.ops.rle import decode_rle, encode_rle
@@ -122,7 +123,10 @@ def find_inputs(
             `missing`, one that does not exist.
     """
     alone = isinstance(sources, (str, os.PathLike))
-    given = [Path(sources)] if isinstance(sources, (str, os.PathLike)) else list(map(Path, sources))
+    several = [sources] if isinstance(sources, (str, os.PathLike)) else sources
+    if not isinstance(several, Iterable) or getattr(several, "ndim", 1) == 0:
+        raise InputError(f"expected {what} or a folder of them as a path, got {shown(sources)}")
+    given = [as_path(source, what) for source in several]
     barred = None if leave_out is None else Path(leave_out).resolve()
     noun = what.partition(" ")[2]
     paths: dict[Path, None] = {}
@@ -132,6 +136,11 @@ def find_inputs(
                 f"expected {what} or a folder of {noun}s, got {str(source)!r}, which does not exist"
             )
         found = list(below(source, barred)) if source.is_dir() else [source]
+        if not found and barred in (source.resolve(), *source.resolve().parents):
+            raise InputError(
+                f"expected results in a folder without inputs, got {str(source)!r} for both",
+                hint="write into another folder",
+            )
         if not found:
             raise InputError(
                 f"expected a folder with {noun}s in it, got {str(source)!r} without any", hint=hint

@@ -6,3 +6,4 @@ from nexus.data.images.loading import load_image as load_image
 from nexus.data.images.loading import read_mask as read_mask
 from nexus.data.images.loading import write_mask as write_mask
 from nexus.data.images.loading import write_picture as write_picture
+from nexus.data.images.masks import read_label_map as read_label_map

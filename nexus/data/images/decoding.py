@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile
 
 from nexus.core.errors import ImageError, ImageNotFoundError, NexusWarning
+from nexus.core.files import as_path
 
 # Raster formats only: EPS and WMF would start other programs on a file nobody has checked.
 _FORMATS = (
     *("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000", "AVIF"),
     *("ICO", "DIB", "PCX", "SGI", "QOI", "TGA"),
 )
+_STORED_MODES = ("1", "L", "P", "I", "LA", "RGB", "RGBA")
 _DAMAGED = "the file is damaged or cut short; fetch or export it again"
+
+
+class Readable(Protocol):
+    """A file opened in binary mode, or what is read like one."""
+
+    def read(self, size: int = ..., /) -> bytes:
+        """Return bytes; without a size all that are left."""
 
 
 def check_pixels(size_hw: tuple[int, int], max_pixels: int | None, what: str) -> None:
@@ -38,17 +50,20 @@ def check_pixels(size_hw: tuple[int, int], max_pixels: int | None, what: str) ->
         raise ImageError(
             f"expected at most {max_pixels:,} pixels, got {what} of {width} x {height} "
             f"({height * width:,} pixels)",
-            hint="scale the image down, or raise max_pixels (None for no limit)",
+            hint="scale the image down, or raise `max_pixels` (`max_pixels=None` for no limit)",
         )
 
 
 def decode_file(
-    source: str | os.PathLike[str] | bytes, *, max_pixels: int | None, labels: bool = False
+    source: str | os.PathLike[str] | bytes | Readable,
+    *,
+    max_pixels: int | None,
+    labels: bool = False,
 ) -> NDArray[Any]:
     """Read the first frame of an image file, upright.
 
     Args:
-        source: A path, or the encoded bytes.
+        source: A path, the encoded bytes, or an open file of them.
         max_pixels: Largest height x width, checked in the header before any pixel is decoded.
         labels: Read the stored values of a grey, palette or 1-bit image.
 
@@ -61,23 +76,123 @@ def decode_file(
         ImageNotFoundError: There is no such file.
         ImageError: Not an image, damaged, truncated, or too large; or labels in colour channels.
     """
-    what = "encoded bytes" if isinstance(source, bytes) else repr(str(Path(source)))
-    if not isinstance(source, bytes) and Path(source).is_dir():
-        raise ImageError(f"expected an image file, got {what}, which is a folder")
+    with _opened(source, max_pixels) as (image, stream, what):
+        return (_read_labels if labels else _read_colour)(image, stream, what)
+
+
+class Stored(NamedTuple):
+    """The samples of a picture as its file holds them.
+
+    Attributes:
+        samples: (H, W) or (H, W, C) uint8 or uint16, upright; C of 2, 3 or 4, alpha last. Indices
+            of a palette, 0 and 1 of a 1-bit image.
+        palette: (N, 3) uint8 colours of the indices, or None.
+        is_lossy: The file is of a kind that keeps values only roughly.
+        kind: Name of the format, such as PNG.
+    """
+
+    samples: NDArray[Any]
+    palette: NDArray[np.uint8] | None
+    is_lossy: bool
+    kind: str
+
+
+def decode_stored(source: str | os.PathLike[str] | bytes, *, max_pixels: int | None) -> Stored:
+    """Read the samples of a picture without a conversion; of 16-bit colour the high bytes.
+
+    Arguments are those of `decode_file`.
+
+    Raises:
+        ImageNotFoundError: There is no such file.
+        ImageError: Not an image, damaged, truncated, too large, or of another type of numbers.
+    """
+    with _opened(source, max_pixels) as (image, stream, what):
+        kind, is_lossy = str(image.format), _is_lossy(image, stream)
+        _load(image, what)
+        palette = None
+        if image.mode == "P":
+            palette = np.asarray(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        by_way_of = {"PA": "RGBA", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB", "CMYK": "RGB"}
+        mode = by_way_of.get(image.mode, image.mode)
+        if mode not in _STORED_MODES and not mode.startswith("I;16"):
+            raise ImageError(
+                f"expected a mask of whole numbers, got {what} of mode {mode}",
+                hint="save it as a grey or palette PNG whose values are the labels",
+            )
+        samples = np.array(image if mode == image.mode else image.convert(mode))
+        if image.mode == "I" and not 0 <= samples.min() <= samples.max() <= 65535:
+            raise ImageError(
+                f"expected labels in 0..65535, got {what} with {samples.min()}..{samples.max()}",
+                hint="number the labels afresh, e.g. np.unique(mask, return_inverse=True)",
+            )
+        samples = samples.astype(np.uint16 if image.mode.startswith("I") else np.uint8)
+        return Stored(_upright(samples, image, what), palette, is_lossy, kind)
+
+
+def is_lossy(source: str | os.PathLike[str]) -> bool:
+    """Say whether a file is of a kind that keeps values only roughly, by its header.
+
+    Raises:
+        ImageNotFoundError: There is no such file.
+        ImageError: Not an image.
+    """
+    with _opened(source, None) as (image, stream, _):
+        return _is_lossy(image, stream)
+
+
+@contextmanager
+def _opened(
+    source: str | os.PathLike[str] | bytes | Readable, max_pixels: int | None
+) -> Iterator[tuple[ImageFile.ImageFile, IO[bytes], str]]:
+    """Open an image file; yield it, its stream, and what messages call it."""
+    what = "encoded bytes"
+    if isinstance(source, (str, os.PathLike)):
+        what = repr(os.fspath(source))
+        as_path(source, "an image file")
+    elif not isinstance(source, bytes):
+        what = f"the open file {getattr(source, 'name', type(source).__name__)!r}"
+        source = _contents(source, what)
     try:
+        if not isinstance(source, bytes) and Path(source).is_dir():
+            raise ImageError(f"expected an image file, got {what}, which is a folder")
         if isinstance(source, bytes):
             stream: IO[bytes] = io.BytesIO(source)
         else:
             stream = Path(source).open("rb")  # noqa: SIM115 - closed below
     except FileNotFoundError as error:
         message = f"expected an image file, got {what}, which does not exist"
-        raise ImageNotFoundError(message) from error
+        hint = "download it first" if "://" in message else None
+        raise ImageNotFoundError(message, hint) from error
+    except ImageError:
+        raise
     except (OSError, ValueError) as error:
         raise ImageError(f"expected a readable image file, got {what}: {error}") from error
     with stream, _open(stream, what) as image:
         width, height = image.size
         check_pixels((height, width), max_pixels, what)
-        return (_read_labels if labels else _read_colour)(image, stream, what)
+        yield image, stream, what
+
+
+def _contents(stream: Readable, what: str) -> bytes:
+    """Return all of an open file, from its start if there is a way back to it.
+
+    As with Pillow, so that a picture just saved into memory is found.
+    """
+    try:
+        with contextlib.suppress(AttributeError, io.UnsupportedOperation):
+            if stream.seekable():  # type: ignore[attr-defined]
+                stream.seek(0)  # type: ignore[attr-defined]
+        content: Any = stream.read()
+    except Exception as error:  # what is read may be of any make, such as an answer over HTTP
+        raise ImageError(f"expected a readable image file, got {what}: {_reason(error)}") from error
+    if isinstance(content, str):
+        raise ImageError(
+            f"expected a file opened in binary mode, got {what} in text mode",
+            hint="open(path, 'rb')",
+        )
+    if not isinstance(content, (bytes, bytearray, memoryview)):
+        raise ImageError(f"expected bytes from {what}, got {type(content).__name__}")
+    return bytes(content)
 
 
 def pixels_of(image: Image.Image, what: str) -> NDArray[Any]:
@@ -191,6 +306,21 @@ def _read_labels(image: ImageFile.ImageFile, stream: IO[bytes], what: str) -> ND
     _load(image, what)
     labels = np.array(image)
     return _upright(labels.astype(np.uint16 if mode.startswith("I") else np.uint8), image, what)
+
+
+def _is_lossy(image: ImageFile.ImageFile, stream: IO[bytes]) -> bool:
+    """Say whether a file keeps its values only roughly; AVIF, which does not tell, is taken so."""
+    if image.format in ("WEBP", "JPEG2000"):
+        place = stream.tell()
+        stream.seek(0)
+        content = stream.read()
+        stream.seek(place)
+        if image.format == "WEBP":
+            return b"VP8L" not in content
+        # The marker COD ends with the kind of wavelet: 1 gives every value back.
+        coding = content[content.find(b"\xff\x52") :]
+        return coding[13:14] != b"\x01"
+    return image.format in ("JPEG", "MPO", "AVIF") or image.info.get("compression") == "jpeg"
 
 
 def _stored_mode(image: ImageFile.ImageFile) -> str:

@@ -10,20 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nexus.core.errors import ImageError, InputError
-from nexus.core.files import replacing
-from nexus.data.images.decoding import check_pixels, decode_file, pixels_of
+from nexus.core.errors import ImageError, InputError, shown
+from nexus.core.files import as_path, replacing
+from nexus.data.images.decoding import Readable, check_pixels, decode_file, pixels_of
 
 if TYPE_CHECKING:
     import torch
 
-ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | torch.Tensor"
-"""A path, an encoded file, a Pillow image, an (H, W) or (H, W, C) array, or a (C, H, W) tensor."""
+ImageLike: TypeAlias = (
+    "str | os.PathLike[str] | bytes | Readable | Image.Image | NDArray[Any] | torch.Tensor"
+)
+"""A path, an encoded file, as bytes or opened to be read, a Pillow image, an (H, W) or (H, W, C)
+array, or a (C, H, W) tensor."""
 
 DEFAULT_MAX_PIXELS = 100_000_000
 """Images with more pixels than this are refused unless the caller says otherwise."""
 
 _FLOAT_TOLERANCE = 1e-6
+_NEARLY = 0.25
 
 
 def load_image(
@@ -32,10 +36,11 @@ def load_image(
     """Return any kind of image as one RGB array.
 
     Args:
-        source: A path; the bytes of an encoded file; a Pillow image; a NumPy array (H, W) or
-            (H, W, C) with C of 1, 3 or 4, channels in RGB order; or a torch tensor (H, W) or
-            (C, H, W), which is read as (H, W, C) if its first size is not 1, 3 or 4. Grey is
-            repeated, alpha dropped, EXIF rotation applied, the first frame taken of many.
+        source: A path; the bytes of an encoded file, or one opened in binary mode, which is read
+            from its start if it can be rewound, and stays open; a Pillow image; a NumPy array
+            (H, W) or (H, W, C) with C of 1, 3 or 4, channels in RGB order; or a torch tensor
+            (H, W) or (C, H, W), which is read as (H, W, C) if its first size is not 1, 3 or 4.
+            Grey is repeated, alpha dropped, EXIF rotation applied, the first frame taken of many.
         max_pixels: Largest height x width; None for no limit. Files are checked by their header,
             before anything is decoded.
 
@@ -52,7 +57,7 @@ def load_image(
     _check_limit(max_pixels)
     if isinstance(source, (bytearray, memoryview)):
         source = bytes(source)
-    if isinstance(source, (bytes, str, os.PathLike)):
+    if isinstance(source, (bytes, str, os.PathLike)) or hasattr(source, "read"):
         return _as_rgb(decode_file(source, max_pixels=max_pixels))
     if isinstance(source, Image.Image):
         check_pixels((source.height, source.width), max_pixels, "a Pillow image")
@@ -75,8 +80,8 @@ def load_image(
         array = np.asarray(array)
     if not isinstance(array, np.ndarray):
         raise ImageError(
-            "expected an image as a path, bytes, a Pillow image, a NumPy array or a torch tensor, "
-            f"got {type(source).__name__}",
+            "expected an image as a path, bytes, an open file, a Pillow image, a NumPy array or a "
+            f"torch tensor, got {type(source).__name__}",
             hint="np.asarray(...) makes an array of a list",
         )
     _check_shape(array)
@@ -85,12 +90,14 @@ def load_image(
 
 
 def read_mask(
-    path: str | os.PathLike[str] | bytes, *, max_pixels: int | None = DEFAULT_MAX_PIXELS
+    path: str | os.PathLike[str] | bytes | Readable,
+    *,
+    max_pixels: int | None = DEFAULT_MAX_PIXELS,
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Read a label map: grey or palette image whose values are object numbers, 0 background.
 
     Args:
-        path: The file, or its bytes.
+        path: The file, or its bytes, or the file opened in binary mode.
         max_pixels: As in `load_image`.
 
     Returns:
@@ -117,7 +124,10 @@ def write_mask(path: str | os.PathLike[str], mask: NDArray[Any]) -> Path:
         OSError: The file cannot be written.
     """
     target = _png_path(path)
-    array = np.asarray(mask)
+    try:
+        array = np.asarray(mask)
+    except ValueError as error:  # rows of different lengths
+        raise InputError(f"expected a mask of shape (H, W), got {shown(mask)}") from error
     if array.ndim != 2 or array.size == 0:
         raise InputError(f"expected a mask of shape (H, W), got shape {array.shape}")
     if array.dtype == np.bool_:
@@ -157,7 +167,7 @@ def write_picture(path: str | os.PathLike[str], picture: NDArray[np.uint8]) -> P
 
 
 def _png_path(path: str | os.PathLike[str]) -> Path:
-    target = Path(path)
+    target = as_path(path, "a PNG file")
     if target.suffix.lower() != ".png":
         raise InputError(
             f"expected a name that ends in .png, got {target.name!r}",
@@ -190,7 +200,9 @@ def _check_limit(max_pixels: int | None) -> None:
         or not isinstance(max_pixels, (int, np.integer))
         or max_pixels < 1
     ):
-        raise InputError(f"expected max_pixels to be a count of pixels or None, got {max_pixels!r}")
+        raise InputError(
+            f"expected `max_pixels` to be a count of pixels or None, got {shown(max_pixels)}"
+        )
 
 
 def _check_shape(array: NDArray[Any]) -> None:
@@ -229,7 +241,9 @@ def _supported(array: NDArray[Any]) -> NDArray[Any]:
             )
         if low < -_FLOAT_TOLERANCE or high > 1 + _FLOAT_TOLERANCE:
             hint = "scale it to [0, 1]: (image - image.min()) / (image.max() - image.min())"
-            if low >= 0 and 1 < high <= 255:
+            if low >= -_NEARLY and high <= 1 + _NEARLY:
+                hint = "resizing with splines or noise goes over the edge: image.clip(0, 1)"
+            elif low >= 0 and 2 <= high <= 255:
                 hint = "divide by 255, or pass uint8"
             raise ImageError(
                 f"expected float values in [0, 1], got values from {low:g} to {high:g}", hint=hint

@@ -32,8 +32,8 @@ from nexus.data.tracks.track_rows import (
     read_track_png,
     row_of_json,
 )
-from nexus.ops.draw import PALETTE, overlay
-from nexus.ops.labels import label_palette, paint_labels
+from nexus.ops.draw import overlay_objects
+from nexus.ops.labels import label_palette, lowest_first, paint_labels
 
 FORMATS = ("png", "jsonl", "csv")
 LARGEST_PNG_ID = 255
@@ -59,6 +59,7 @@ class TrackWriter:
         formats: Some of 'png', 'jsonl', 'csv'.
         resume: Go on in a folder that holds tracks already.
         overwrite: Remove tracks that the folder holds already.
+        keep: Files in `masks` that are nobody's tracks: they are left alone.
 
     Raises:
         InputError: An unknown format; or the folder holds tracks, and neither `resume` nor
@@ -73,6 +74,7 @@ class TrackWriter:
         formats: Iterable[str] = FORMATS,
         resume: bool = False,
         overwrite: bool = False,
+        keep: Iterable[Path] = (),
     ) -> None:
         self.out_dir = Path(out_dir)
         given = [formats] if isinstance(formats, str) else list(formats)
@@ -83,6 +85,7 @@ class TrackWriter:
             )
         self.formats = tuple(name for name in FORMATS if name in given)
         self._masks_dir = self.out_dir / "masks"
+        self._others = {path.name for path in keep}
         self._columns = (*_LOG_COLUMNS, *(f"{name}_bytes" for name in self.formats))
         self._frames: dict[int, tuple[int, int]] = {}  # where the rows in JSONL start and end
         self._size_hw: tuple[int, int] | None = None
@@ -267,9 +270,9 @@ class TrackWriter:
             file.seek(0, os.SEEK_END)
 
     def _remove_masks(self, keep: Iterable[Path] = ()) -> None:
-        kept = set(keep)
+        kept = {path.name for path in keep} | self._others
         for path in self._masks_dir.glob("*.png"):
-            if path not in kept and path.stem.removeprefix(".").partition(".")[0].isdigit():
+            if path.name not in kept and path.stem.removeprefix(".").partition(".")[0].isdigit():
                 path.unlink()
 
     def _recover(self) -> list[list[str]]:
@@ -331,7 +334,7 @@ def paint_tracks(
 
     Of equal scores the first object wins; NaN is lowest. Numbers are in 1..255, 0 is no object.
     """
-    layers = ((object_ids[place], masks[place]) for place in _lowest_first(scores))
+    layers = ((object_ids[place], masks[place]) for place in lowest_first(scores))
     return paint_labels(layers, (masks.shape[1], masks.shape[2]), np.uint8)
 
 
@@ -340,24 +343,20 @@ def overlay_tracks(
     object_ids: Sequence[int],
     masks: NDArray[np.bool_],
     iou_scores: ArrayLike | None = None,
+    *,
+    labels: bool = False,
 ) -> NDArray[np.uint8]:
     """Draw masks (K, H, W) over their frame, each in the colour its number always has.
 
-    The frame and what is returned are (H, W, 3) uint8 RGB; scores (K,) as in `paint_tracks`.
+    The frame and what is returned are (H, W, 3) uint8 RGB; scores (K,) as in `paint_tracks`. With
+    `labels` the number of each object and its score, if known, are written at it.
 
     Raises:
         InputError: Shapes that do not fit each other.
     """
     scores = _scores(iou_scores, len(object_ids), "iou_scores")
-    order = _lowest_first(scores)
-    colors = [PALETTE[(int(object_ids[place]) - 1) % len(PALETTE)] for place in order]
-    return overlay(frame, _masks(masks, len(object_ids))[order], colors=colors or None)
-
-
-def _lowest_first(scores: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return the order in which to paint: the highest score last, and of equal ones the first."""
-    ranks = np.nan_to_num(scores, nan=-np.inf)
-    return np.argsort(-ranks, kind="stable")[::-1]
+    stack = _masks(masks, len(object_ids))
+    return overlay_objects(frame, object_ids, stack, scores, labels=labels)
 
 
 def _masks(masks: Any, count: int) -> NDArray[np.bool_]:

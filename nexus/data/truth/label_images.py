@@ -1,6 +1,7 @@
 """Folders of images and label images: plain ones, one object an image, ADE20K and Cityscapes.
 
-`folder` has `images` and `masks`, label maps whose values are object ids. The sets interactive
+`folder` has `images` and `masks`, label maps whose values are object ids, or masks of one object.
+The sets interactive
 segmentation is measured on have one object an image, as published with
 https://github.com/SamsungLabs/ritm_interactive_segmentation#datasets: GrabCut (`data_GT`,
 `boundary_GT`) and Berkeley (`images`, `masks`) with 255 for the object and 128 for a border that
@@ -15,7 +16,7 @@ https://github.com/mcordts/cityscapesScripts.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from nexus.core.errors import InputError
 from nexus.core.json_text import read_document, require
-from nexus.data.formats.dataset import find_images
+from nexus.data.images.decoding import is_lossy
 from nexus.data.images.loading import load_image
 from nexus.data.truth.labelled import LabelledImage, Truth, truths_of_labels
 from nexus.data.truth.layout import (
@@ -36,6 +37,7 @@ from nexus.data.truth.layout import (
     some,
     truths_at,
 )
+from nexus.data.truth.pairs import pairs_of
 from nexus.ops.boxes import tight_box
 
 _ADE_HINT = (
@@ -62,18 +64,21 @@ _Read: TypeAlias = Callable[[Path, Path], NDArray[np.int32]]
 def open_folder(root: Path, split: str | None) -> list[LabelledImage]:
     """Return the images of `images`, in the order of their names; they may lie in folders there.
 
-    A split is a folder in the root that holds `images` and `masks` instead.
+    A split is a folder in the root that holds `images` and `masks` instead. Images without a mask
+    and masks without an image are left out, which is told in a warning and in `unpaired`.
     """
     top = root if split is None else root / split
     hint = "the root has images and masks, with the same names; a mask is a PNG label map"
-    pictures, masks = present(top / "images", hint), present(top / "masks", hint)
-    known, images = cache(pictures_in), []
-    for source in find_images(pictures):
-        place = masks / Path(source.file_name).parent
-        mask = mask_of(source.path, known(place), source.path.stem, place)
-        load = partial(load_image, source.path)
-        images.append(LabelledImage(source.file_name, load, partial(truths_at, source.path, mask)))
-    return images
+    pairs, unpaired = pairs_of(present(top / "images", hint), present(top / "masks", hint))
+    return [
+        LabelledImage(
+            source.file_name,
+            partial(load_image, source.path),
+            partial(truths_at, source.path, mask),
+            unpaired=unpaired,
+        )
+        for source, mask in pairs
+    ]
 
 
 def open_interactive(
@@ -94,7 +99,8 @@ def open_interactive(
 def bordered_object(image: Path, mask: Path) -> NDArray[np.int32]:
     """Read 1 for the object, 0 for the background and -1 for the border, of a grey mask."""
     values = labels_of(image, mask, load_image)[:, :, 0]
-    return np.where(values == _BORDER, -1, values > _BORDER).astype(np.int32)
+    border = abs(values - _BORDER) <= (_BORDER // 2 if is_lossy(mask) else 0)
+    return np.where(border, -1, values > _BORDER).astype(np.int32)
 
 
 def _object(read: _Read, image: Path, mask: Path) -> list[Truth]:

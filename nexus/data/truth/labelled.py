@@ -34,6 +34,7 @@ class Truth:
         box_xyxy: As annotated, or tight around the mask; right and bottom edges exclusive.
         category: Name of its class, where the dataset has classes.
         ignore: It is not evaluated: a crowd, or a region nobody annotated.
+        notes: What had to be done to read its mask, or looks wrong with it.
     """
 
     object_id: int
@@ -41,6 +42,20 @@ class Truth:
     box_xyxy: tuple[float, float, float, float]
     category: str | None = None
     ignore: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unpaired:
+    """How many files of a dataset's folder are no pair of image and mask, and were left out.
+
+    Attributes:
+        images: Images without a mask.
+        masks: Masks without an image.
+    """
+
+    images: int = 0
+    masks: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,6 +73,7 @@ class LabelledImage:
         group: What it is a part of: a volume, a patient, a video.
         absent: Names of the classes known to have no object here, where the dataset says so.
         not_exhaustive: Names of the classes of which not every object here is annotated.
+        unpaired: What was left out of the dataset it is of.
     """
 
     name: str
@@ -68,6 +84,7 @@ class LabelledImage:
     group: str | None = None
     absent: tuple[str, ...] = ()
     not_exhaustive: tuple[str, ...] = ()
+    unpaired: Unpaired = Unpaired()
 
     def ignored(self) -> NDArray[np.bool_] | None:
         """Read the pixels that count for nothing, or None where all count."""
@@ -111,7 +128,10 @@ class LabelledVideo:
 
 
 def truths_of_labels(
-    labels: NDArray[np.integer], categories: dict[int, str] | None = None, min_area: int = 1
+    labels: NDArray[np.integer],
+    categories: dict[int, str] | None = None,
+    min_area: int = 1,
+    notes: tuple[str, ...] = (),
 ) -> list[Truth]:
     """Return the objects of a label map (H, W): one for each value above 0.
 
@@ -119,10 +139,11 @@ def truths_of_labels(
         labels: 0 is background.
         categories: Names of the classes, by value.
         min_area: Leave smaller objects out, pixels.
+        notes: On how the label map was read.
     """
     masks = {int(value): labels == value for value in np.unique(labels) if value > 0}
     return [
-        Truth(value, mask, tight_box(mask), (categories or {}).get(value))
+        Truth(value, mask, tight_box(mask), (categories or {}).get(value), notes=notes)
         for value, mask in masks.items()
         if np.count_nonzero(mask) >= min_area
     ]

@@ -13,7 +13,9 @@ from PIL import ExifTags, Image
 
 from nexus.core.errors import ImageError, ImageNotFoundError, InputError
 from nexus.data.formats.dataset import is_picture
-from nexus.data.images.loading import load_image, read_mask
+from nexus.data.images.decoding import is_lossy
+from nexus.data.images.loading import load_image
+from nexus.data.images.masks import read_label_map
 from nexus.data.truth.labelled import LabelledImage, Truth, truths_of_labels
 
 _Entry = TypeVar("_Entry")
@@ -167,26 +169,33 @@ def check_size(size_hw: Sequence[int], image: Path, mask: Path) -> None:
 
 
 def labels_of(
-    image: Path, mask: Path, read: Callable[[Path], NDArray[Any]] = read_mask
+    image: Path, mask: Path, read: Callable[[Path], NDArray[Any]] | None = None
 ) -> NDArray[np.int32]:
     """Read a label map (H, W), with `load_image` colours (H, W, 3), that has to fit its image.
 
     Raises:
         InputError: It is of another size, or either file cannot be read.
     """
-    labels = read(mask)
+    labels = read_label_map(mask).labels if read is None else read(mask)
     check_size(labels.shape[:2], image, mask)
     return labels.astype(np.int32)
 
 
 def object_of(image: Path, mask: Path) -> NDArray[np.int32]:
-    """Read whatever is not black as object 1 (H, W), otherwise as `labels_of`."""
-    return np.asarray(labels_of(image, mask, load_image).any(axis=2), np.int32)
+    """Read whatever is not black as object 1 (H, W), otherwise as `labels_of`.
+
+    Of a file like JPEG, whose black is nearly black, what is nearer to it than to the brightest.
+    """
+    colours = labels_of(image, mask, load_image)
+    darkest = colours.max() // 2 if is_lossy(mask) else 0
+    return np.asarray((colours > darkest).any(axis=2), np.int32)
 
 
 def truths_at(image: Path, mask: Path, categories: dict[int, str] | None = None) -> list[Truth]:
     """Read the objects of a label map, which has to fit its image, as in `labels_of`."""
-    return truths_of_labels(labels_of(image, mask), categories)
+    found = read_label_map(mask)
+    check_size(found.labels.shape, image, mask)
+    return truths_of_labels(found.labels.astype(np.int32), categories, notes=found.notes)
 
 
 def kept(read: _Read) -> _Read:
@@ -207,8 +216,9 @@ def only_split(found: Iterable[str], root: Path, hint: str) -> str:
     """
     splits = sorted(set(found))
     if len(splits) != 1:
+        which = " or ".join(f"`split={split!r}`" for split in splits)
         raise InputError(
             f"expected one split in {str(root)!r}, got {', '.join(splits) or 'none'}",
-            hint=hint if not splits else "say which: split=" + " or split=".join(map(repr, splits)),
+            hint=f"say which: {which}" if splits else hint,
         )
     return splits[0]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nexus.core.choices import entry
-from nexus.core.errors import InputError
+from nexus.core.errors import InputError, NexusError
+from nexus.core.files import as_path
 from nexus.data.truth import instances, label_images, medical, sa_v, video_labels
 from nexus.data.truth.labelled import LabelledImage, LabelledVideo
 from nexus.data.truth.layout import object_of
@@ -55,6 +58,9 @@ _berkeley = partial(_interactive, ("images", "masks"), _bordered)
 _davis = partial(_interactive, ("img", "gt"), object_of)
 _ONE, _FIRST = "one object an image", "objects of the first frame"
 _ENTERING, _ANY = "objects from their first frame", "instances; classes of scene parsing"
+
+_FOLDERS_TRIED, _FOLDERS_NAMED = 50, 3
+_SLOW = (medical.open_medsam_npz, medical.open_nifti)  # they read all masks to find slices
 
 READERS: dict[str, Reader] = {
     "folder": Reader("images", "images and label maps of the same names", label_images.open_folder),
@@ -112,4 +118,29 @@ def _opened(name: str, kind: str, root: str | os.PathLike[str], split: str | Non
             f"expected a dataset of {kind}, got {name!r}, which holds {reader.kind}",
             hint=f"open_{reader.kind}({name!r}, ...) opens it",
         )
-    return list(reader.open(Path(root), reader.split if split is None else split))
+    chosen, folder = reader.split if split is None else split, as_path(root, "a dataset")
+    try:
+        return list(reader.open(folder, chosen))
+    except InputError as error:
+        below = _sets_below(reader, folder, chosen)
+        if not below:
+            raise
+        raise InputError(
+            f"{error.message}; a level below there are {', '.join(map(str, below))}",
+            hint=f"each of these is a set of its own: give {str(below[0])!r}",
+        ) from error
+
+
+def _sets_below(reader: Reader, root: Path, split: str | None) -> list[Path]:
+    """Return the first folders in a folder that a reader can open."""
+    found: list[Path] = []
+    if reader.open in _SLOW or not root.is_dir():
+        return found
+    for folder in sorted(path for path in root.iterdir() if path.is_dir())[:_FOLDERS_TRIED]:
+        with contextlib.suppress(NexusError, OSError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if reader.open(folder, split):
+                found.append(folder)
+        if len(found) == _FOLDERS_NAMED:
+            break
+    return found

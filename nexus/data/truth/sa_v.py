@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from nexus.core.errors import InputError, VideoError
 from nexus.core.json_text import read_document
-from nexus.data.images.loading import read_mask
+from nexus.data.images.masks import read_label_map
 from nexus.data.truth.labelled import LabelledVideo
 from nexus.data.truth.layout import (
     check_size,
@@ -80,7 +80,7 @@ def _open_pngs(top: Path, split: str) -> list[LabelledVideo]:
             raise VideoError(f"expected objects in {str(folder)!r}, got none", hint=_HINT)
         first: dict[int, int] = {}
         for number, masks in objects.items():
-            seen = (index for index, path in masks.items() if read_mask(path).any())
+            seen = (index for index, path in masks.items() if read_label_map(path).labels.any())
             first.update((number, index) for index in islice(seen, 1))
         annotated = sorted({index for masks in objects.values() for index in masks})
         videos.append(_video(name, frames, annotated, first, partial(_png_masks, objects)))
@@ -144,7 +144,7 @@ def _checked(frames: tuple[Path, ...], read: _Read, index: int) -> dict[int, NDA
 def _png_masks(objects: Mapping[int, dict[int, Path]], index: int) -> Iterator[_Mask]:
     for number, paths in objects.items():
         if index in paths:
-            yield number, read_mask(paths[index]) > 0, paths[index]
+            yield number, read_label_map(paths[index]).labels > 0, paths[index]
 
 
 def _rle_masks(annotated: Mapping[int, int], path: Path, index: int) -> Iterator[_Mask]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import struct
 import warnings
 from collections import OrderedDict
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from nexus.core.errors import NexusWarning, VideoError
 from nexus.core.packages import optional_module
+from nexus.core.words import be, counted
 from nexus.data.images.decoding import check_pixels, turned
 from nexus.data.video.packet_index import first_gap, read_index
 from nexus.data.video.source import VideoSource
@@ -62,10 +65,12 @@ class VideoFile(VideoSource):
         ImageError: Its frames are larger than `max_pixels`.
     """
 
-    def __init__(self, path: Path, *, max_pixels: int | None, cache_mb: int = 64) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, max_pixels: int | None, cache_mb: int = 64
+    ) -> None:
         super().__init__()
-        self.name = repr(str(path))
-        self.path: Path = path
+        self.name = repr(os.fspath(path))
+        self.path: Path = Path(path)
         self._max_pixels = max_pixels
         self._cache_bytes = cache_mb << 20
         self._cached: OrderedDict[int, av.VideoFrame] = OrderedDict()
@@ -77,11 +82,13 @@ class VideoFile(VideoSource):
         self._container, self._stream = self._open()
         try:
             self._reformatter = import_av().video.reformatter.VideoReformatter()
-            self._index = read_index(self._container, self._stream, path)
+            self._index = read_index(self._container, self._stream, self.path)
             self.rate = float(self._stream.average_rate or self._stream.guessed_rate or 25)
             self._seek(0)
             if count := self._index.damaged:
-                self._note(f"{count} of its packets are damaged; frames near them may be wrong")
+                self._note(
+                    f"{count} of its packets {be(count)} damaged; frames near them may be wrong"
+                )
             if self._index.pts is None:
                 self._count()
             elif self._index.truncated:
@@ -159,7 +166,7 @@ class VideoFile(VideoSource):
                 hint="the file is not a video, or is damaged or cut off before its table of frames",
             ) from error
         try:
-            stream = _video_stream(container, self.name)
+            stream = _video_stream(container, self.path, self.name)
             width, height = stream.codec_context.width, stream.codec_context.height
             if width and height:
                 check_pixels((height, width), self._max_pixels, f"frames of {self.name}")
@@ -344,7 +351,7 @@ class VideoFile(VideoSource):
 
     def _note_truncation(self, why: str) -> None:
         self.truncated = True
-        self._note(f"{why}; it has {self.frame_count} good frames")
+        self._note(f"{why}; it has {counted(self.frame_count, 'good frame')}")
 
 
 def import_av() -> Any:
@@ -358,13 +365,20 @@ def import_av() -> Any:
     return optional_module("av", "to read or write a video file", hint)
 
 
-def _video_stream(container: Any, name: str) -> Any:
+def _video_stream(container: Any, path: Path, name: str) -> Any:
     """Return the stream of moving pictures in a file."""
     formats = set(container.format.name.split(","))
     if "image2" in formats or any(known.endswith("_pipe") for known in formats):
+        count, kind = _pictures_in(path)
+        if count > 1:
+            raise VideoError(
+                f"expected a video file, got {name}, a {kind} file of {count} pictures, which "
+                "FFmpeg does not read as a video",
+                hint="save it as GIF, APNG or MP4, or its pictures in a folder",
+            )
         raise VideoError(
             f"expected a video file, got {name}, which is a single picture",
-            hint="use nexus segment for a picture, or pass a folder or a list of pictures",
+            hint="`nexus segment` takes a picture; a folder of pictures is a video",
         )
     kinds_of_still = import_av().stream.Disposition
     still = kinds_of_still.attached_pic | kinds_of_still.timed_thumbnails
@@ -379,7 +393,17 @@ def _video_stream(container: Any, name: str) -> Any:
             f"expected a codec that can be decoded, got an unknown one in {name}",
             hint="export the video as H.264",
         )
-    return streams[0]
+    # An animated AVIF has the picture to show first as a stream of its own.
+    return max(streams, key=lambda each: each.frames) if streams[0].frames == 1 else streams[0]
+
+
+def _pictures_in(path: Path) -> tuple[int, str]:
+    """Return how many pictures Pillow finds in a file, and its format; (1, "") if it reads none."""
+    try:
+        with Image.open(path) as picture:
+            return getattr(picture, "n_frames", 1), str(picture.format)
+    except Exception:  # a parser of foreign bytes may raise anything
+        return 1, ""
 
 
 def _bytes_of(picture: av.VideoFrame) -> int:

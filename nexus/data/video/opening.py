@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nexus.core.errors import InputError, NexusError, VideoError
+from nexus.core.errors import InputError, NexusError, VideoError, shown
 from nexus.data.images.loading import DEFAULT_MAX_PIXELS, ImageLike, load_image
 from nexus.data.video.file_reader import VideoFile
 from nexus.data.video.source import VideoSource, digest_frames
@@ -69,10 +69,13 @@ def open_video(
             )
         if isinstance(source, VideoSource):
             return source
-        return VideoFile(Path(source), max_pixels=max_pixels)
-    per_second = DEFAULT_RATE if rate is None else float(rate)
+        return VideoFile(source, max_pixels=max_pixels)
+    try:
+        per_second = DEFAULT_RATE if rate is None else float(rate)
+    except (TypeError, ValueError, OverflowError):
+        per_second = 0.0
     if not 0 < per_second < float("inf"):
-        raise InputError(f"expected rate in frames per second above 0, got {rate!r}")
+        raise InputError(f"expected rate in frames per second above 0, got {shown(rate)}")
     if path is not None:
         return _open_folder(path, per_second, max_pixels)
     if hasattr(source, "ndim") and hasattr(source, "shape"):

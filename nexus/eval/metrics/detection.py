@@ -17,6 +17,7 @@ from nexus.core.choices import entry
 from nexus.core.errors import InputError
 from nexus.core.json_text import read_json
 from nexus.core.packages import optional_module
+from nexus.core.words import counted
 from nexus.data.truth.labelled import Truth
 from nexus.ops.rle import encode_rle, rle_area
 
@@ -103,7 +104,9 @@ def average_precision(
             known = {"id": len(records) + 1, "image_id": count, "category_id": category}
             records.append({**known, **_record(each, kind)})
     if not truths:
-        raise InputError(f"expected at least one true object, got none in {count} images")
+        raise InputError(
+            f"expected at least one true object, got none in {counted(count, 'image')}"
+        )
     # COCO asks for sizes to draw polygons; run lengths bring their own.
     shared = {
         "images": [{"id": index, "height": 0, "width": 0} for index in range(1, count + 1)],

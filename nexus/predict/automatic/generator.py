@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from numpy.typing import ArrayLike
 
 from nexus.core.errors import InputError, NexusWarning
+from nexus.core.steps import ProgressLike, steps_of
 from nexus.core.types import ImageEmbedding
+from nexus.core.words import counted
 from nexus.data.images.loading import DEFAULT_MAX_PIXELS, ImageLike, load_image
 from nexus.models.promptable import PromptableModel
 from nexus.ops.crops import layered_crops
 from nexus.predict.automatic import stages
 from nexus.predict.automatic.settings import settings_for
 
+_LOG = logging.getLogger(__name__)
 _BOX_ONLY_NOTE = (
     "{variant} was trained on box prompts alone; the masks it finds with a grid of points mean "
     "little"
@@ -59,6 +64,7 @@ class SAMAutomaticMaskGenerator:
         boxes_xyxy: ArrayLike | None = None,
         image_embedding: ImageEmbedding | None = None,
         max_pixels: int | None = DEFAULT_MAX_PIXELS,
+        tally: Counter[str] | None = None,
     ) -> list[dict[str, Any]]:
         """Find the masks of one image.
 
@@ -69,6 +75,8 @@ class SAMAutomaticMaskGenerator:
                 No crops are taken.
             image_embedding: The image encoded already.
             max_pixels: Refuse larger images before decoding them; None accepts any.
+            tally: Added to it are the number of `candidates`, and under the name of each setting
+                how many went by it ('crop_edge' for those cut off by a crop).
 
         Returns:
             One record per mask: `segmentation` (as `output_mode` says), `area` (pixels), `bbox`
@@ -99,18 +107,23 @@ class SAMAutomaticMaskGenerator:
         crops = layered_crops(size_hw, layers, settings.crop_overlap_ratio)
         grids = settings.grids()
         found: list[stages.Found] = []
+        tally = Counter() if tally is None else tally
         for crop_box, layer in crops:
             x0, y0, x1, y1 = crop_box
             if embedding is None or layer > 0:
                 embedding = self.model.encode_image(array[y0:y1, x0:x1], max_pixels=None)
             here = stages.point_seeds(grids[layer], crop_box) if seeds is None else seeds
-            crop = stages.Crop(self.model, embedding, crop_box, size_hw, settings)
+            crop = stages.Crop(self.model, embedding, crop_box, size_hw, settings, tally)
             found += crop.masks(here)
         if len(crops) > 1:
+            before = len(found)
             found = stages.suppress_between_crops(found, settings.crop_nms_thresh)
+            tally["crop_nms_thresh"] += before - len(found)
         if settings.min_mask_region_area > 0:
-            overlap = max(settings.box_nms_thresh, settings.crop_nms_thresh)
+            before, overlap = len(found), max(settings.box_nms_thresh, settings.crop_nms_thresh)
             found = stages.clean_regions(found, settings.min_mask_region_area, overlap)
+            tally["min_mask_region_area"] += before - len(found)
+        _LOG.debug("%s in %s", counted(len(found), "mask"), counted(len(crops), "crop"))
         return [stages.record_of(mask, settings.output_mode) for mask in found]
 
     def generate_batch(
@@ -119,9 +132,14 @@ class SAMAutomaticMaskGenerator:
         *,
         encoder_batch: int = 4,
         max_pixels: int | None = DEFAULT_MAX_PIXELS,
+        progress: ProgressLike = False,
     ) -> list[list[dict[str, Any]]]:
         """Return the records of each image, in order; all as in `iterate`."""
-        return list(self.iterate(images, encoder_batch=encoder_batch, max_pixels=max_pixels))
+        return list(
+            self.iterate(
+                images, encoder_batch=encoder_batch, max_pixels=max_pixels, progress=progress
+            )
+        )
 
     def iterate(
         self,
@@ -129,6 +147,7 @@ class SAMAutomaticMaskGenerator:
         *,
         encoder_batch: int = 4,
         max_pixels: int | None = DEFAULT_MAX_PIXELS,
+        progress: ProgressLike = False,
     ) -> Iterator[list[dict[str, Any]]]:
         """Find the masks of several images, several of them encoded in one call.
 
@@ -136,6 +155,7 @@ class SAMAutomaticMaskGenerator:
             images: As in `generate`.
             encoder_batch: Images in one call of the encoder; memory grows with it.
             max_pixels: As in `generate`.
+            progress: Show images done on stderr, or a function of images done and images in all.
 
         Yields:
             The records of each image, in order.
@@ -146,11 +166,14 @@ class SAMAutomaticMaskGenerator:
         """
         if encoder_batch < 1:
             raise InputError(f"expected an encoder batch of at least 1, got {encoder_batch}")
-        for start in range(0, len(images), encoder_batch):
-            part = [
-                load_image(image, max_pixels=max_pixels)
-                for image in images[start : start + encoder_batch]
-            ]
-            embeddings = self.model.encode_images(part, max_pixels=max_pixels)
-            for array, embedding in zip(part, embeddings, strict=True):
-                yield self.generate(array, image_embedding=embedding, max_pixels=max_pixels)
+        with steps_of(progress, len(images), label="generate") as steps:
+            for start in range(0, len(images), encoder_batch):
+                part = [
+                    load_image(image, max_pixels=max_pixels)
+                    for image in images[start : start + encoder_batch]
+                ]
+                embeddings = self.model.encode_images(part, max_pixels=max_pixels)
+                for array, embedding in zip(part, embeddings, strict=True):
+                    found = self.generate(array, image_embedding=embedding, max_pixels=max_pixels)
+                    steps.advance()
+                    yield found

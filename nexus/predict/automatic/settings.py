@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import numbers
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nexus.core.choices import did_you_mean, entry
-from nexus.core.errors import InputError
+from nexus.core.errors import InputError, shown
 from nexus.models.promptable import PromptableModel
 from nexus.ops.points import layered_point_grids
 from nexus.ops.rle import decode_rle, rle_counts
@@ -73,17 +76,40 @@ class AutomaticSettings:
             raise InputError(
                 "expected either points_per_side or point_grids, got "
                 + ("neither" if self.point_grids is None else "both"),
-                hint="with point_grids pass points_per_side=None",
+                hint="with `point_grids` pass `points_per_side=None`",
             )
+        self._check_kinds()
         for name, low in _LEAST.items():
             value = getattr(self, name)
-            if value is not None and not value >= low:
-                raise InputError(f"expected {name} of at least {low}, got {value!r}")
+            if value is not None and not low <= value <= _MOST.get(name, math.inf):
+                most = f" and at most {_MOST[name]}" if name in _MOST else ""
+                raise InputError(f"expected {name} of at least {low}{most}, got {shown(value)}")
         ratio = self.crop_overlap_ratio
         if not ratio < 1:
             raise InputError(f"expected crop_overlap_ratio below 1, got {ratio!r}")
         entry(dict.fromkeys(OUTPUT_MODES), self.output_mode, "an output_mode")
         self.grids()
+        for name in ("pred_iou_thresh", "stability_score_thresh"):
+            if not getattr(self, name) < 1:
+                raise InputError(
+                    f"expected {name} below 1, got {getattr(self, name)!r}",
+                    hint="the scores are shares of 1; no mask would be left",
+                )
+
+    def _check_kinds(self) -> None:
+        """Refuse a value of another type than its field has."""
+        hints = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value, wanted = getattr(self, field.name), hints[field.name]
+            for kind, (fits, words) in _KINDS.items():
+                may_be_none = wanted == kind | None
+                if wanted != kind and not may_be_none:
+                    continue
+                is_bool = isinstance(value, (bool, np.bool_))
+                if not (value is None and may_be_none) and not (
+                    isinstance(value, fits) and is_bool == (kind is bool) and value == value
+                ):
+                    raise InputError(f"expected {field.name} to be {words}, got {shown(value)}")
 
     def grids(self) -> list[NDArray[np.float64]]:
         """Return (N, 2) points in [0, 1] for the image and for the crops of each layer."""
@@ -118,6 +144,12 @@ def segmentation_of(rle: Mapping[str, Any], output_mode: str) -> Any:
     return rle
 
 
+_KINDS: dict[type, tuple[Any, str]] = {
+    int: (numbers.Integral, "a whole number"),
+    float: (numbers.Real, "a number"),
+    bool: ((bool, np.bool_), "true or false"),
+}
+_MOST = {"points_per_side": 1000, "crop_n_layers": 8}  # beyond lie days, and more than memory
 _FROM_1 = ("points_per_side", "points_per_batch", "crop_n_points_downscale_factor")
 _FROM_0 = (
     *("stability_score_offset", "box_nms_thresh", "crop_nms_thresh"),

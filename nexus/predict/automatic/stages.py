@@ -13,8 +13,9 @@ masks, on the size of the image.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -95,13 +96,17 @@ def box_seeds(boxes_xyxy: ArrayLike, size_hw: tuple[int, int]) -> list[Seed]:
 
 @dataclass(frozen=True, eq=False)
 class Crop:
-    """A part of an image of `size_hw` in which masks are found: `box`, edges exclusive."""
+    """A part of an image of `size_hw` in which masks are found: `box`, edges exclusive.
+
+    How many candidates there were, and how many went by which setting, is added up in `tally`.
+    """
 
     model: PromptableModel
     embedding: ImageEmbedding
     box: CropBox
     size_hw: tuple[int, int]
     settings: AutomaticSettings
+    tally: Counter[str] = field(default_factory=Counter)
 
     @torch.no_grad()
     def masks(self, seeds: Sequence[Seed]) -> list[Found]:
@@ -110,13 +115,18 @@ class Crop:
         image = self.model.prepare([self.embedding])
         parts = list(in_parts(seeds, self._at_once()))
         each = over_cores(lambda part: self._masks_of(image, part), parts, self.model.device)
-        found = [mask for masks in each for mask in masks]
-        scores = [mask.iou_score for mask in found]
-        return suppress(found, scores, self.settings.box_nms_thresh)
+        found = [mask for masks, _ in each for mask in masks]
+        for _, went in each:  # here, since the parts are done in threads
+            self.tally.update(went)
+        kept = suppress(found, [mask.iou_score for mask in found], self.settings.box_nms_thresh)
+        self.tally["box_nms_thresh"] += len(found) - len(kept)
+        return kept
 
     @torch.no_grad()  # again, since it holds for the thread it is said in
-    def _masks_of(self, image: EncodedImages, seeds: Sequence[Seed]) -> list[Found]:
-        """Decode a few seeds together and find their masks that pass.
+    def _masks_of(
+        self, image: EncodedImages, seeds: Sequence[Seed]
+    ) -> tuple[list[Found], Counter[str]]:
+        """Decode a few seeds together; return their masks that pass, and the tally of them.
 
         Only what has the predicted IoU is drawn.
         """
@@ -131,20 +141,25 @@ class Crop:
         scores, threshold = candidates.iou_scores.float(), _effective(settings.pred_iou_thresh)
         first = -np.inf if settings.use_m2m else threshold
         rows, columns = (scores > first).nonzero(as_tuple=True)
+        tally = Counter(candidates=scores.numel(), pred_iou_thresh=scores.numel() - len(rows))
         if not len(rows):
-            return []
+            return [], tally
         masks, scores = candidates.draw(rows, columns).float(), scores[rows, columns]
         if settings.use_m2m:
             masks, scores = self._refined(image, prompts, rows, masks)
         found = []
         for logits, score, row in zip(masks, scores.tolist(), rows.tolist(), strict=True):
-            if score > threshold:
-                full = logits_to_original(logits[None], geometry, policy)[0].cpu().numpy()
-                measured = measure(full, cut, settings, self.box, self.size_hw)
-                if measured is not None:
-                    rle, area, box, stability = measured
-                    found.append(Found(rle, area, box, score, stability, seeds[row], self.box))
-        return found
+            if not score > threshold:
+                tally["pred_iou_thresh"] += 1
+                continue
+            full = logits_to_original(logits[None], geometry, policy)[0].cpu().numpy()
+            measured = measure(full, cut, settings, self.box, self.size_hw)
+            if isinstance(measured, str):
+                tally[measured] += 1
+                continue
+            rle, area, box, stability = measured
+            found.append(Found(rle, area, box, score, stability, seeds[row], self.box))
+        return found, tally
 
     def _refined(
         self, image: EncodedImages, prompts: FramePrompts, rows: Tensor, logits: Tensor
@@ -179,21 +194,22 @@ def measure(
     settings: AutomaticSettings,
     crop_box: CropBox,
     size_hw: tuple[int, int],
-) -> tuple[dict[str, Any], int, tuple[int, int, int, int], float] | None:
-    """Return RLE, area, inclusive box and stability of one mask, or None if it is to go.
+) -> tuple[dict[str, Any], int, tuple[int, int, int, int], float] | str:
+    """Return RLE, area, inclusive box and stability of one mask, or by which rule it is to go.
 
-    It goes if it is not stable enough, or comes near an edge of the crop inside the image of
-    `size_hw`. Logits are (H, W) of the crop, at full size, cut at `threshold`.
+    It goes by 'stability_score_thresh' if it is not stable enough, and by 'crop_edge' if it comes
+    near an edge of the crop inside the image of `size_hw`. Logits are (H, W) of the crop, at full
+    size, cut at `threshold`.
     """
     stability = stability_score(logits, threshold, settings.stability_score_offset)
     if stability < _effective(settings.stability_score_thresh):
-        return None
+        return "stability_score_thresh"
     mask = logits > threshold
     x0, y0, x1, y1 = inclusive_box(mask)
     left, top = crop_box[:2]
     box = (x0 + left, y0 + top, x1 + left, y1 + top)
     if near_crop_edge([box], crop_box, size_hw)[0]:
-        return None
+        return "crop_edge"
     part = mask[y0 : y1 + 1, x0 : x1 + 1]
     return encode_rle_at(part, box[:2], size_hw), int(np.count_nonzero(part)), box, stability
 

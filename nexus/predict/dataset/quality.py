@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nexus.core.errors import NexusError
+from nexus.core.words import counted
 from nexus.data.formats.dataset import Dataset, DatasetImage
 from nexus.data.images.loading import load_image, write_picture
 from nexus.data.images.sheets import Panel, Tile, blank_tile, fitted, write_tiles
@@ -89,9 +90,10 @@ def write_statistics(path: Path, found: Survey) -> Path:
     """
     width, height = _PANEL_WH
     sheet = Image.new("RGB", (2 * width, 2 * height), "white")
+    counts = {name: len(values) for name, values in found.values.items()}
     titles = {
-        "masks_per_image": f"masks per image ({len(found.values['masks_per_image'])} images)",
-        "predicted_iou": f"predicted IoU ({len(found.values['predicted_iou'])} masks)",
+        "masks_per_image": f"masks per image ({counted(counts['masks_per_image'], 'image')})",
+        "predicted_iou": f"predicted IoU ({counted(counts['predicted_iou'], 'mask')})",
         "stability_score": "stability score",
         "share_of_image": "share of the image, powers of ten",
     }

@@ -6,12 +6,14 @@ import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nexus.core.errors import InputError, NexusWarning
-from nexus.core.files import claimed
+from nexus.core.outputs import Outputs, output_folder
+from nexus.core.steps import ProgressLike
+from nexus.core.words import counted
 from nexus.data.formats.dataset import InputFile
 from nexus.data.tracks.track_writer import LOG
 from nexus.data.video.clip_files import find_clips, holds_clips
@@ -20,9 +22,9 @@ from nexus.predict.dataset.settings import describe_model
 from nexus.predict.jobs import Job
 from nexus.predict.ledger import file_stamp, open_ledger
 from nexus.predict.pool import Pool
-from nexus.predict.tracking.clip_run import ClipRun, ClipTracks, TrackOptions, open_clip
+from nexus.predict.tracking.clip_run import SETTINGS, ClipRun, ClipTracks, TrackOptions, open_clip
 from nexus.predict.tracking.object_prompts import ObjectPrompt, PromptsLike, prompts_of_clips
-from nexus.predict.tracking.outputs import result_files
+from nexus.predict.tracking.outputs import result_files, track_names
 
 if TYPE_CHECKING:
     from nexus.models.cv.sam2 import SAM2
@@ -59,14 +61,15 @@ def track_video(
     workers: int = 1,
     threads: int | None = None,
     ray: str | None = None,
-    progress: bool = False,
+    progress: ProgressLike = False,
+    overwrite: bool = False,
 ) -> TrackResult:
     """Track objects through a clip, or through many, and write what they are on each frame.
 
-    Of one clip the results lie in the folder itself; `options.resume` goes on with a run that was
-    interrupted. Many clips have a folder each in it, and a run that was interrupted or killed goes
-    on when it is started again: clips that are done are passed over. A clip that cannot be used is
-    told in a warning (with `progress`, on stderr) and on the result, and the others are done.
+    Of one clip the results lie in the folder itself; many clips have a folder each in it. A run
+    that was interrupted or killed goes on when it is started again: clips and frames that are done
+    are passed over. A clip that cannot be used is told in a warning (with `progress`, on stderr)
+    and on the result, and the others are done.
 
     Args:
         model: A SAM 2 or EdgeTAM.
@@ -81,11 +84,13 @@ def track_video(
         threads: Of PyTorch in each; None shares the cores out evenly. The results are the same for
             any number of workers with the same number of threads.
         ray: Track on a Ray cluster: its address, or "local" for one of this machine.
-        progress: Show frames (of many, clips) done and the time that is left on stderr.
+        progress: Show frames (of many, clips) done and the time that is left on stderr; or a
+            function of those done and those in all.
+        overwrite: Remove what Nexus made in the folder and begin anew, and replace files of others.
 
     Raises:
         InputError: No clips, or prompts or options that do not fit; or the folder holds other
-            results.
+            results, or files of others that would be replaced.
         NexusError: Another run is using the folder, or a worker process died.
         MissingDependencyError: PyAV or Ray is wanted and not installed.
         OSError: A file cannot be written.
@@ -101,18 +106,22 @@ def track_video(
         paths: Any = clips
         found = find_clips(paths, leave_out=folder)
         joined = prompts_of_clips(prompts, [(clip.file_name, clip.name) for clip in found])
-        result = track_clips(model, found, joined, folder, options, names, pool, progress=progress)
+        result = track_clips(
+            *(model, found, joined, folder, options, names, pool),
+            progress=progress,
+            overwrite=overwrite,
+        )
     else:
         with open_clip(clips, options) as source:
             called = (source.path.name, source.path.stem) if source.path else (source.name,) * 2
             (alone,) = prompts_of_clips(prompts, [called])
-            run = ClipRun(source, alone, folder, options, names)
-            result = TrackResult([run.track(model, progress=progress)])
-    if result.failures and not progress:
+            with ClipRun(source, alone, folder, options, names, overwrite) as run:
+                result = TrackResult([run.track(model, progress=progress)])
+    if result.failures and progress is not True:
         first = result.failures[0]
         warnings.warn(
-            f"{len(result.failures)} of {len(result.clips)} clips could not be used to their end; "
-            f"the first: {first.name}: {first.message}",
+            f"{len(result.failures)} of {counted(len(result.clips), 'clip')} could not be used to "
+            f"their end; the first: {first.name}: {first.message}",
             NexusWarning,
             stacklevel=2,
         )
@@ -128,19 +137,21 @@ def track_clips(
     names: Mapping[str, Any],
     pool: Pool,
     *,
-    progress: bool = False,
+    progress: ProgressLike = False,
+    overwrite: bool = False,
 ) -> TrackResult:
     """Track through the clips that are left, each into a folder of its own.
 
-    What is there is always gone on with, unless it is to be overwritten. Clips are those of
-    `find_clips`, prompts those of `prompts_of_clips`; `names` is what `track.json` says of the
-    model. The rest is as in `track_video`, errors too.
+    Clips are those of `find_clips`, prompts those of `prompts_of_clips`; `names` is what
+    `track.json` says of the model. The rest is as in `track_video`, errors too.
     """
-    if options.overwrite:
-        with claimed(folder) as its_state:
-            (its_state / "journal.jsonl").unlink(missing_ok=True)
     jobs, tracks = [], []
-    with open_ledger(folder, {**options.kept(), "model": describe_model(model)}) as ledger:
+    work = TrackWork(model, options, names, overwrite)
+    with (
+        output_folder(folder, verb="track", overwrite=overwrite) as outputs,
+        open_ledger(outputs, {**options.kept(), "model": describe_model(model)}) as ledger,
+    ):
+        _check_folders(outputs, clips, options)
         for clip, each in zip(clips, prompts, strict=True):
             place = folder / clip.name
             state = [file_stamp(clip.path), [prompt.as_json() for prompt in each]]
@@ -150,7 +161,8 @@ def track_clips(
             # results were removed so that they are made anew.
             stamp = known["stamp"] if done else time.time_ns()
             jobs.append(Job(clip.file_name, (clip.path, place, each, state), str(clip.path), stamp))
-        ledger.fill(jobs, TrackWork(model, options, names), pool, unit="clips", progress=progress)
+            outputs.has_run_below(place)
+        ledger.fill(jobs, work, pool, unit="clips", progress=progress)
         for clip in clips:
             error = ledger.failures.get(clip.file_name)
             report = {} if error else dict(ledger.read(clip.file_name)["report"])
@@ -160,6 +172,17 @@ def track_clips(
     return TrackResult(tracks)
 
 
+def _check_folders(outputs: Outputs, clips: Sequence[InputFile], options: TrackOptions) -> None:
+    """Refuse to begin if a clip's folder is used, or has a file that would be replaced."""
+    for clip in clips:
+        place = outputs.folder / clip.name
+        if place.exists():
+            with output_folder(
+                place, verb=outputs.verb, overwrite=outputs.overwrite, clear=False
+            ) as below:
+                below.reserve([*track_names(options), SETTINGS])
+
+
 @dataclass(frozen=True)
 class TrackWork:
     """What is done with each clip, in any process."""
@@ -167,6 +190,7 @@ class TrackWork:
     model: SAM2
     options: TrackOptions
     names: Mapping[str, Any]
+    overwrite: bool = False
 
     def __call__(self, item: tuple[Path, Path, list[ObjectPrompt], list[Any]]) -> dict[str, Any]:
         """Track through one clip, from where an earlier run has come to; return its record.
@@ -176,10 +200,10 @@ class TrackWork:
         """
         # The file, the folder of its results, its prompts, and the state of all that.
         path, folder, prompts, state = item
-        resume = (folder / LOG).exists() and not self.options.overwrite
-        options = replace(self.options, resume=resume)
-        with open_clip(path, options) as source:
-            run = ClipRun(source, prompts, folder, options, self.names)
+        with (
+            open_clip(path, self.options) as source,
+            ClipRun(source, prompts, folder, self.options, self.names, self.overwrite) as run,
+        ):
             tracks = run.track(self.model)
         if run.failure is not None:
             raise run.failure

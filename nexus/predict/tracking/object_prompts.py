@@ -13,6 +13,7 @@ import csv
 import dataclasses
 import json
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nexus.core.errors import InputError, PromptError
+from nexus.core.errors import InputError, NexusWarning, PromptError, shown
 from nexus.core.types import Prompt
-from nexus.data.images.loading import read_mask
+from nexus.data.images.masks import read_label_map
 from nexus.data.video.source import VideoSource
 
 PromptsLike: TypeAlias = (
@@ -177,6 +178,12 @@ def prompts_of_clips(
         InputError: A clip without prompts, or a file that does not hold any.
     """
     given = read_prompts(prompts) if isinstance(prompts, (str, os.PathLike)) else prompts
+    several = given.values() if isinstance(given, Mapping) else (given,)
+    for these in several:
+        if not isinstance(these, Sequence) or not all(isinstance(p, ObjectPrompt) for p in these):
+            raise InputError(
+                f"expected prompts as a list of ObjectPrompt, or by clip, got {shown(these)}"
+            )
     by_name = given if isinstance(given, Mapping) else {}
     everywhere = [] if isinstance(given, Mapping) else [*given]
     found = []
@@ -257,16 +264,20 @@ def read_object_mask(path: Path, object_id: int) -> NDArray[np.bool_]:
     """Read the mask of one object.
 
     A picture with one value besides 0 is the object's mask, whatever that value. One with more is
-    a label map, in which the object has its own number.
+    a label map, in which the object has its own number. Grey levels of JPEG and of smooth edges are
+    cut half-way, as `nexus.data.images.masks` describes.
 
     Returns:
         (H, W) bool.
 
     Raises:
-        ImageError: There is no such picture, or it has several channels.
+        ImageError: There is no such picture, or its levels mean nothing.
         PromptError: A label map without that object, or a mask without a pixel.
     """
-    labels = read_mask(path)
+    read = read_label_map(path)
+    labels = read.labels
+    if read.notes:
+        warnings.warn(f"{str(path)!r}: {'; '.join(read.notes)}", NexusWarning, stacklevel=2)
     values = np.unique(labels[labels > 0])
     if len(values) == 0:
         raise PromptError(f"expected a mask with pixels above 0, got {str(path)!r} with none")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nexus.core.errors import InputError
+from nexus.core.outputs import Outputs
 from nexus.core.progress import Progress
 from nexus.core.types.masks import FrameMasks
 from nexus.data.tracks.track_writer import LOG, TRACK_FILES, TrackWriter, overlay_tracks
@@ -23,11 +24,12 @@ class TrackOutputs:
     """The files of one run; use it in a `with` block.
 
     Forward in time, the overlay is drawn as frames come. It cannot be added to later, nor written
-    backward: a resumed run first draws the frames of the earlier one again, from their saved
+    backward: a run that goes on first draws the frames of the earlier one again, from their saved
     masks, and a run back in time draws them all at its end.
 
     Args:
-        folder: Made if needed. Unless the run is resumed, results in it are removed.
+        outputs: The folder; `track_names` are reserved in it.
+        goes_on: Take up the frames that are there; otherwise nothing of ours is.
         source: The clip.
         options: Which files, and in which direction the frames come.
         progress: Show on stderr how far drawing again is.
@@ -42,20 +44,30 @@ class TrackOutputs:
     """
 
     def __init__(
-        self, folder: Path, source: VideoSource, options: TrackOptions, progress: bool = False
+        self,
+        outputs: Outputs,
+        goes_on: bool,
+        source: VideoSource,
+        options: TrackOptions,
+        progress: bool = False,
     ) -> None:
-        self.folder = folder
+        self.folder = outputs.folder
+        self._outputs = outputs
         self.notes: tuple[str, ...] = ()
         self._source = source
         self._options = options
         self._progress = progress
         self._video: VideoWriter | None = None
         self._open = ExitStack()
-        formats, resume = (*options.formats, "csv"), options.resume
-        self._tracks = TrackWriter(folder, formats=formats, resume=resume, overwrite=not resume)
+        self._growing = [name for name in TRACK_FILES if name != "masks"]
+        for name in self._growing:
+            outputs.made(name, growing=True)
+        formats, keep = (*options.formats, "csv"), outputs.others_in("masks")
+        self._tracks = TrackWriter(
+            self.folder, formats=formats, resume=goes_on, overwrite=not goes_on, keep=keep
+        )
+        outputs.made(LOG, growing=True)  # which was written anew, and has yet to grow
         self.written: set[int] = set(self._tracks.frames)
-        if not resume:
-            (folder / OVERLAY).unlink(missing_ok=True)
 
     def __enter__(self) -> TrackOutputs:
         with ExitStack() as stack:
@@ -72,6 +84,20 @@ class TrackOutputs:
         if self._options.overlay and self._options.reverse and self.written:
             with ExitStack() as stack:
                 self._overlay(stack)
+        self.close()
+
+    def is_complete(self, span: range) -> bool:
+        """Tell whether all files hold all frames of a span."""
+        has_overlay = not self._options.overlay or (self.folder / OVERLAY).exists()
+        return has_overlay and self.written.issuperset(span)
+
+    def close(self) -> None:
+        """Close the files of tracks, which grow no more; safe to call twice."""
+        self._tracks.finalise()
+        with suppress(OSError):  # of a full disk it has been said
+            for name in self._growing:
+                if (self.folder / name).exists():
+                    self._outputs.made(name)
 
     def write(self, frame: FrameMasks) -> bool:
         """Write one frame of a session, unless an earlier run has; return whether it was new."""
@@ -102,7 +128,8 @@ class TrackOutputs:
 
     def _draw(self, video: VideoWriter, index: int, *shown: Any) -> None:
         """Draw the numbers of the objects of a frame, their masks and their scores."""
-        video.write(overlay_tracks(self._source.frame(index), *shown), self._source.time_s(index))
+        frame, labels = self._source.frame(index), self._options.labels
+        video.write(overlay_tracks(frame, *shown, labels=labels), self._source.time_s(index))
 
 
 def result_files(folder: Path) -> list[Path]:
@@ -110,8 +137,17 @@ def result_files(folder: Path) -> list[Path]:
     return [folder / name for name in (OVERLAY, *TRACK_FILES) if (folder / name).exists()]
 
 
-def refuse_results(folder: Path, clip: Path | None, options: TrackOptions) -> None:
-    """Refuse a folder in which a run would destroy something, or find nothing to go on with."""
+def track_names(options: TrackOptions, span: range = range(0)) -> list[str]:
+    """Return the names of the files that a run over a span of frames may write for its results."""
+    names = [OVERLAY] if options.overlay else []
+    names += [name for name in TRACK_FILES if name != "masks"]
+    if "png" in options.formats:
+        names += [f"masks/{index:05}.png" for index in span]
+    return names
+
+
+def refuse_clip(folder: Path, clip: Path | None) -> None:
+    """Refuse a folder in which a run would replace its clip, and a file that is no folder."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"expected the output to be a folder, got the file {str(folder)!r}")
     targets = {path.resolve() for path in (folder / OVERLAY, folder / "masks")}
@@ -119,15 +155,4 @@ def refuse_results(folder: Path, clip: Path | None, options: TrackOptions) -> No
         raise InputError(
             f"expected results that do not replace the clip, got {str(clip)!r} as both",
             hint="write into another folder",
-        )
-    there = result_files(folder)
-    if options.resume and folder / LOG not in there:
-        raise InputError(
-            f"expected results to go on with in {str(folder)!r}, got no {LOG} there",
-            hint="the first run is without resume",
-        )
-    if there and not (options.resume or options.overwrite):
-        raise InputError(
-            f"expected a folder without results, got {str(folder)!r} with {there[0].name}",
-            hint="resume goes on with an interrupted run, overwrite starts afresh",
         )

@@ -16,8 +16,9 @@ from typing import Any, BinaryIO, get_args
 import numpy as np
 import torch
 
-from nexus.core.errors import CheckpointError, InputError
+from nexus.core.errors import CheckpointError, InputError, WeightsNotFoundError
 from nexus.core.files import replacing
+from nexus.core.words import counted
 from nexus.data.video.source import VideoSource
 from nexus.models.promptable import PromptableModel
 from nexus.predict.video.memory_bank import Kind, ObjectTrack, Seen
@@ -71,7 +72,8 @@ def load_tracks(
 
     source = Path(path)
     if not source.is_file():
-        raise FileNotFoundError(f"no video session at {str(source)!r}")
+        got = "a folder" if source.is_dir() else "no such file"
+        raise WeightsNotFoundError(f"expected a video session at {str(source)!r}, got {got}")
     try:
         with safe_open(source, framework="np") as file:
             header = json.loads((file.metadata() or {}).get("nexus", "{}"))
@@ -85,7 +87,7 @@ def load_tracks(
                 object_id: _filled(new_track(), file, str(number))
                 for number, object_id in enumerate(header["objects"])
             }
-    except (SafetensorError, json.JSONDecodeError, KeyError) as error:
+    except (SafetensorError, json.JSONDecodeError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"expected a whole video session, got {str(source)!r}: {error}",
             hint="save the session again",
@@ -106,8 +108,9 @@ def _check_identity(mine: Mapping[str, Any], header: Mapping[str, Any]) -> None:
         raise InputError(f"expected input_side={saved_side} as in the saved session, got {side}")
     if any(mine[key] != header[key] for key in ("source", "size_hw", "frame_count")):
         height, width = header["size_hw"]
+        frames = counted(header["frame_count"], "frame")
         raise InputError(
-            f"expected the source of the saved session ({header['frame_count']} frames of "
+            f"expected the source of the saved session ({frames} of "
             f"{width} x {height} pixels), got another one: {mine['name']}",
             hint="a file that was written anew counts as another source",
         )

@@ -154,6 +154,11 @@ class _ViewTarget(Target):
     def deep(self, share: float = 0.0) -> NDArray[np.bool_]:
         return np.asarray(self.view.depth >= max(share * 255, 1))
 
+    @property
+    def clicked(self) -> Sequence[Click]:
+        # What was clicked is known in pixels of the image; a pixel may be clicked again.
+        return ()
+
     def in_image(self, click: Click) -> Click:
         frame_hw = (self.truth.shape[0], self.truth.shape[1])
         place = frame_to_original((click.x, click.y), frame_hw, self.view.geometry)

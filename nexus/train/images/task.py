@@ -5,19 +5,23 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nexus.core.errors import NexusWarning
 from nexus.core.progress import Progress
 from nexus.core.types import ImageEmbedding, Prompt
 from nexus.data.clicks.game import Game, Target, best_answers
 from nexus.data.clicks.sampling import centre_click
 from nexus.data.truth import open_images
 from nexus.data.truth.labelled import Truth
+from nexus.data.truth.notes import counted_masks, noticed_in, warn_of_masks
 from nexus.eval.metrics import dice
 from nexus.models.frame import geometry_of
 from nexus.models.pretrained import PretrainedModel
@@ -52,12 +56,16 @@ class ImageTask(Task):
 
     noun = "images"
     parts = ("dice", "bce", "focal", "iou", "keep")
-    figures_are = "mean Dice coefficients over objects, at the size of the original image"
+    figures_are = (
+        "mean Dice coefficients over objects, at the size of the original image. Prompts and "
+        "answers are those of `nexus evaluate --protocol box`, `click` and `clicks`"
+    )
 
     def __init__(
         self, settings: TrainingSettings, model: PretrainedModel, given: Given | None = None
     ) -> None:
         prompts, data = settings.prompts, settings.data
+        self._policy = model.policy
         if prompts.clicks:
             model.policy = dataclasses.replace(
                 model.policy, box_only=False, candidates=prompts.candidates
@@ -78,6 +86,8 @@ class ImageTask(Task):
             learnt, exact = (EmbeddingCache(model, folder, d) for d in (cache.dtype, "float32"))
             self._caches = learnt, exact
         clicks = f"{settings.evaluate.clicks} error-driven clicks"
+        if not settings.evaluate.mask_prompt:
+            clicks += ", without the mask so far, which the protocol brings"
         self.measures = {"box": "box", "one_click": "one click", "clicks": clicks}
         largest = f"the {data.most_objects} largest objects of an image"
         self.rule = f"{largest}, none under {data.min_area} pixels"
@@ -109,6 +119,12 @@ class ImageTask(Task):
                     geometry = geometry_of(sample.size_hw, self.model.policy)
                     ready.append((view, object_views(view, pixels, sample, geometry, frame_hw)))
                 progress.advance()
+        self.masks = counted_masks(
+            (image.set_title, image.labelled, noticed_in(image.labelled.load_truths()))
+            for image in (*learnt, *held_out)
+        )
+        if processes.is_first:
+            warn_of_masks(self.masks)
         objects = gather_objects(ready)
         self.counts = {"objects": len(objects), "images": len(learnt)}
         self.held_out = plain
@@ -148,9 +164,19 @@ class ImageTask(Task):
                 return self.model.encode_image(pixels, max_pixels=None)
             return self._caches[1].load(self._caches[1].add(pixels))
 
-        evaluate, candidates = self.settings.evaluate, self.settings.prompts.candidates
         truths = counted_truths(item.image, item.settings)
-        return measure_image(self.model, item.image, truths, embed, evaluate, candidates)
+        return measure_image(self.model, item.image, truths, embed, self.settings.evaluate)
+
+    @contextmanager
+    def as_it_came(self) -> Iterator[None]:
+        """Give the model its own policy, by which a click may have several answers."""
+        taught, self.model.policy = self.model.policy, self._policy
+        try:
+            with warnings.catch_warnings():  # that it cannot take clicks yet is why it is taught
+                warnings.filterwarnings("ignore", ".* trained on box prompts alone", NexusWarning)
+                yield
+        finally:
+            self.model.policy = taught
 
     def _encode_share(
         self, views: Sequence[View], plain: Sequence[View], processes: Processes
@@ -186,14 +212,14 @@ def measure_image(
     truths: Sequence[Truth],
     embed: Callable[[], ImageEmbedding],
     settings: EvaluateSettings,
-    candidates: bool,
 ) -> list[ObjectFigure]:
     """Measure all objects of one image, one after the other under each measure.
 
     Masks come from `model.predict_batch` and are compared at the size of the original image, so
-    that the figures are those anybody gets with the resulting weights. `embed` encodes the image,
-    or reads its embedding; `candidates` takes the best of three masks for a click alone, as
-    `predict` does unasked.
+    that the figures are those anybody gets with the resulting weights: `one_click` is the protocol
+    `click` of `nexus.eval.protocols`, answered as `predict` does unasked, with the best of three
+    masks by predicted score where the policy has candidates. `embed` encodes the image, or reads
+    its embedding.
     """
     if not truths:
         return []
@@ -207,7 +233,7 @@ def measure_image(
         game = Game([Target(truth.mask, ignored, [centre_click(truth.mask)])], rounds)
         given = []
         while game.playing:
-            answers = model.predict_batch(embedding, game.prompts, None if candidates else False)
+            answers = model.predict_batch(embedding, game.prompts)
             given.append(answers[0].best)
             game.take(best_answers(answers, settings.mask_prompt))
         found["one_click"].append(given[0])

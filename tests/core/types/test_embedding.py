@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nexus.core.errors import EmbeddingError
+from nexus.core.errors import EmbeddingError, EmbeddingNotFoundError
 from nexus.core.types import Geometry, ImageEmbedding
 
 
@@ -48,9 +48,13 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.safetensors").touch()
     save_file({"features": torch.zeros(1)}, tmp_path / "foreign.safetensors")
 
-    with pytest.raises(FileNotFoundError, match=r"no image embedding at .*none"):
+    with pytest.raises(EmbeddingNotFoundError, match=r"image embedding at .*none.*no such file"):
         ImageEmbedding.load(tmp_path / "none")
-    for name in ("cut", "empty"):
+    with pytest.raises(EmbeddingNotFoundError, match="got a folder"):
+        ImageEmbedding.load(tmp_path)
+    header = {"nexus": '{"format": "nexus.image_embedding.1"}'}
+    save_file({"features": torch.zeros(1)}, tmp_path / "bare.safetensors", metadata=header)
+    for name in ("cut", "empty", "bare"):
         with pytest.raises(EmbeddingError, match=r"whole safetensors file(.|\n)*encode the image"):
             ImageEmbedding.load(tmp_path / f"{name}.safetensors")
     with pytest.raises(EmbeddingError, match=r"image embedding saved by Nexus, got .*foreign"):
@@ -64,11 +68,10 @@ def test_a_failed_save_keeps_the_former_file(
     path = _embedding().save(tmp_path / "e.safetensors")
     before = path.read_bytes()
 
-    def fail(tensors: object, target: Path, metadata: object) -> None:
-        Path(target).write_bytes(b"half")
+    def fail(tensor: torch.Tensor) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("safetensors.torch.save_file", fail)
+    monkeypatch.setattr(torch.Tensor, "contiguous", fail)
     with pytest.raises(OSError, match="disk full"):
         _embedding().save(path)
 

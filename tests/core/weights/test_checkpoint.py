@@ -274,3 +274,40 @@ def test_only_the_shape_differs() -> None:
         load_strict(module, state, what="tiny", source="x.pth")
 
     assert torch.equal(module.state_dict()["a.bias"], before)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_weights_that_are_not_finite(bad: float) -> None:
+    """A checkpoint of a run that diverged is refused by the names of its tensors, not filled in."""
+    module = torch.nn.Sequential(*(torch.nn.Linear(2, 2) for _ in range(3)))
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    state = {name: tensor.clone() for name, tensor in before.items()}
+    for name in ("1.weight", "2.weight"):
+        state[name][0, 1] = bad
+    with pytest.raises(CheckpointError, match=r"2 of 6 tensors of a\.pth: 1\.weight, 2\.weight"):
+        load_strict(module, state, what="toy", source="a.pth")
+
+    assert all(torch.equal(module.state_dict()[name], before[name]) for name in before)
+
+
+def test_large_weights_in_half_precision_are_finite() -> None:
+    """Numbers whose sum is beyond float16 are weights like others."""
+    module = torch.nn.Linear(64, 64).half()
+    state = {name: torch.full_like(tensor, 6e4) for name, tensor in module.state_dict().items()}
+    load_strict(module, state, what="toy", source="a.pth")
+
+    assert module.bias[0] == 6e4
+
+
+def test_a_torch_file_under_the_name_of_a_safetensors_file(tmp_path: Path) -> None:
+    """The suffix is never believed: a model of Nexus loads the file, its head has no words."""
+    from nexus.models.cv import SAM
+    from tests.models.tiny import tiny_sam
+
+    model = tiny_sam()
+    torch.save(model.state_dict(), tmp_path / "a.safetensors")
+
+    assert read_metadata(tmp_path / "a.safetensors") == {}
+    assert read_checkpoint(tmp_path / "a.safetensors").keys() == model.state_dict().keys()
+    with pytest.raises(CheckpointError, match="tensors of sam_vit_b"):
+        SAM.from_checkpoint(tmp_path / "a.safetensors", variant="sam_vit_b")

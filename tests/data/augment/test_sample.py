@@ -99,7 +99,7 @@ def test_truths_become_a_sample() -> None:
         (
             {"points_xy": [[(1, 1)]], "point_labels": [[1], [1]]},
             InputError,
-            "expected labels of 1 objects, got labels of 2",
+            "expected labels of 1 object, got labels of 2",
         ),
         ({"points_xy": [[(1, 7)]]}, PromptError, "expected points inside the image"),
         (

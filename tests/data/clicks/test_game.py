@@ -210,13 +210,27 @@ def test_ignored_pixels_are_not_corrected(mask: np.ndarray) -> None:
         assert after.points[1, 1] < 9
 
 
-def test_drawn_clicks_that_change_nothing_are_not_repeated(mask: np.ndarray) -> None:
-    """A prediction that stays empty is corrected at another pixel each round."""
-    target = Target(mask, chance=rng())
-    target.point("centre", rng())
-    prompts = play(target, np.zeros_like(mask), 6)
+@pytest.mark.parametrize("chance", [None, rng()])
+def test_clicks_that_change_nothing_are_not_repeated(
+    mask: np.ndarray, chance: np.random.Generator | None
+) -> None:
+    """A prediction that stays as it was is corrected at another pixel each round, as by RITM."""
+    for answer in (np.zeros_like(mask), np.ones_like(mask)):
+        target = Target(mask, chance=chance)
+        target.point("centre", rng())
+        prompts = play(target, answer, 6)
 
-    assert len({tuple(point) for point in prompts[-1].points.tolist()}) == 6
+        assert len({tuple(point) for point in prompts[-1].points.tolist()}) == 6
+
+
+def test_an_object_whose_wrong_pixels_are_all_clicked_leaves_the_game() -> None:
+    """There is no click to add where the only wrong pixel has been clicked in vain."""
+    mask = np.zeros((9, 9), np.bool_)
+    mask[4, 4] = True
+    game = Game([clicked(mask)], 5)
+    game.take([(np.zeros_like(mask), None)])
+
+    assert game.playing == []
 
 
 def test_several_rounds_see_what_came_back(mask: np.ndarray) -> None:

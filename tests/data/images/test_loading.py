@@ -8,6 +8,7 @@ import threading
 import warnings
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -276,6 +277,9 @@ def test_tensors_are_channels_first_unless_that_makes_no_sense() -> None:
         (RGB16.astype(np.int32), r"got int32\nhint: the values fit: image.astype\(np.uint16\)"),
         (RGB.astype(np.int32) - 1024, r"got int32\nhint: scale it to float in \[0, 1\]"),
         (np.array([[0.0, 255.0]]), r"values from 0 to 255\nhint: divide by 255"),
+        (np.array([[0.0, 1.0001]]), r"values from 0 to 1.0001\nhint: .*image.clip\(0, 1\)"),
+        (np.array([[-0.03, 1.2]]), r"values from -0.03 to 1.2\nhint: .*image.clip\(0, 1\)"),
+        (np.array([[0.0, 1.9]]), r"values from 0 to 1.9\nhint: scale it to"),
         (np.array([[-1.0, 1.0]]), r"values from -1 to 1\nhint: scale it to \[0, 1\]"),
         (np.full((2, 2), np.inf), r"got values from inf to inf"),
         (np.array([[0.0, np.nan]]), r"got 1 NaN\nhint: replace them"),
@@ -405,7 +409,7 @@ def test_images_above_the_limit_are_refused(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("limit", [0, -1, True, 1.5, "9"])
 def test_the_limit_must_be_a_count(limit: object) -> None:
     """A limit that is no count is refused."""
-    with pytest.raises(InputError, match="expected max_pixels to be a count of pixels or None"):
+    with pytest.raises(InputError, match="expected `max_pixels` to be a count of pixels"):
         load_image(RGB, max_pixels=limit)  # type: ignore[arg-type]
 
 
@@ -597,3 +601,51 @@ def test_pictures_that_cannot_be_written_are_refused(
         write_picture(tmp_path / name, picture)
 
     assert list(tmp_path.iterdir()) == []
+
+
+class _Endless(io.RawIOBase):
+    """A stream that can be read once and not rewound, as an answer of a server."""
+
+    def __init__(self, content: bytes) -> None:
+        self.left = content
+
+    def read(self, size: int = -1) -> bytes:
+        content, self.left = self.left, b""
+        return content
+
+
+def test_open_files_are_read(tmp_path: Path) -> None:
+    """A file on the disk or in memory, just written or read before, and one without a way back."""
+    path = write_picture(tmp_path / "a.png", RGB)
+    memory = io.BytesIO()
+    Image.fromarray(RGB).save(memory, "PNG")  # its end is where it stands now
+    with path.open("rb") as file:
+        for source in (file, file, memory, _Endless(path.read_bytes())):
+            np.testing.assert_array_equal(load_image(source), RGB)
+
+        assert not file.closed
+    mask = io.BytesIO(write_mask(tmp_path / "m.png", GREY).read_bytes())
+    np.testing.assert_array_equal(read_mask(mask), GREY)
+
+
+def test_open_files_that_give_no_image_are_told(tmp_path: Path) -> None:
+    """Text mode, a closed file, one open for writing, and an object that reads something else."""
+    path = write_picture(tmp_path / "a.png", RGB)
+    closed = path.open("rb")
+    closed.close()
+    with path.open(encoding="latin-1") as text, (tmp_path / "b").open("wb") as written:
+        wrong = [
+            (
+                text,
+                r"opened in binary mode, got the open file .*a.png' in text.*\nhint: open\(path,",
+            ),
+            (closed, "closed file"),
+            (written, "expected a readable image file, got the open file"),
+            (io.StringIO("a"), "in text mode"),
+            (SimpleNamespace(read=lambda: 5), "expected bytes from the open file 'Simple.*got int"),
+            (io.BytesIO(), "got the open file 'BytesIO', which is empty"),
+            (io.BytesIO(path.read_bytes()[:-30]), "got the open file 'BytesIO', whose pixels"),
+        ]
+        for source, message in wrong:
+            with pytest.raises(ImageError, match=message):
+                load_image(source)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,8 +13,10 @@ from cityscapesscripts.helpers.annotation import Annotation
 from cityscapesscripts.helpers.labels import labels as CITY_LABELS
 from cityscapesscripts.preparation.json2instanceImg import createInstanceImage
 from cityscapesscripts.preparation.json2labelImg import json2labelImg
+from PIL import Image
 
-from nexus.core.errors import ImageError, InputError
+from nexus.core.errors import ImageError, InputError, NexusWarning
+from nexus.data.images.masks import GREY
 from nexus.data.truth import open_images
 from nexus.data.truth.label_images import _CITY_COUNTED, _CITY_VOID
 from nexus.data.truth.labelled import largest_truths
@@ -50,12 +53,79 @@ def test_a_split_is_a_folder_of_its_own(root: Path) -> None:
     assert len(open_images("folder", root, split="held")) == 3
 
 
-def test_an_image_without_mask_is_named(root: Path) -> None:
-    """A missing mask is an error at once, with the name it should have."""
+def test_what_has_no_partner_is_left_out_and_told(root: Path, write: SimpleNamespace) -> None:
+    """An image without a mask and masks without an image are counted, with a warning for each."""
     (root / "masks" / "sub" / "c.png").unlink()
+    for name in ("x.png", "deep/y.png"):
+        write.label_map(root / "masks" / name, write.labels((1, 1, 1, 5, 5)))
 
-    with pytest.raises(InputError, match=r"mask for '.*c.jpeg' in '.*sub', got none named 'c'"):
+    with (
+        pytest.warns(NexusWarning, match=r"1 image of '.*images' without mask, left out: sub/c"),
+        pytest.warns(NexusWarning, match=r"2 masks of '.*' without image, left out: x.png, deep/y"),
+    ):
+        images = open_images("folder", root)
+
+    assert [image.name for image in images] == ["a.one.png", "b.jpg"]
+    assert {(image.unpaired.images, image.unpaired.masks) for image in images} == {(1, 2)}
+
+
+def test_images_without_any_mask_are_refused(root: Path) -> None:
+    """Then the first of them is named, with the name its mask should have."""
+    for path in (root / "masks").rglob("*.png"):
+        path.rename(path.with_name(f"other-{path.name}"))
+
+    with pytest.raises(InputError, match=r"mask for '.*a.one.png' in .* got none named 'a.one'"):
         open_images("folder", root)
+
+
+@pytest.mark.parametrize("ending", ["_mask", "-seg", "_Segmentation", "_gt", ""])
+def test_a_mask_may_be_named_a_little_otherwise(
+    tmp_path: Path, write: SimpleNamespace, ending: str
+) -> None:
+    """Another case, or an ending that says that it is a mask."""
+    write.picture(tmp_path / "images" / "Cell_1.jpg")
+    write.label_map(tmp_path / "masks" / f"CELL_1{ending}.png", write.labels((1, 1, 1, 5, 5)))
+    (image,) = open_images("folder", tmp_path)
+
+    assert len(image.load_truths()) == 1
+
+
+def test_two_masks_for_an_image_are_refused(tmp_path: Path, write: SimpleNamespace) -> None:
+    """Neither is chosen; and a mask is not taken for two images."""
+    write.picture(tmp_path / "images" / "a.jpg")
+    for name in ("a_mask.png", "a-seg.png"):
+        write.label_map(tmp_path / "masks" / name, write.labels((1, 1, 1, 5, 5)))
+
+    with pytest.raises(InputError, match=r"one mask for '.*a.jpg' .* 'a-seg.png' and 'a_mask"):
+        open_images("folder", tmp_path)
+
+    write.label_map(tmp_path / "masks" / "a.png", write.labels((1, 1, 1, 5, 5)))
+    write.picture(tmp_path / "images" / "a.png")
+
+    with pytest.raises(InputError, match=r"one image for the mask '.*a.png', got 'a.jpg' and 'a"):
+        open_images("folder", tmp_path)
+
+
+def test_sets_a_level_below_are_named(root: Path) -> None:
+    """The folder of several sets is no set, and the error says which are there."""
+    for name in ("one", "two"):
+        shutil.copytree(root / "images", root / "data" / name / "images")
+        shutil.copytree(root / "masks", root / "data" / name / "masks")
+
+    with pytest.raises(InputError, match=r"(?s)below there are .*one, .*two\nhint: .*data/one'"):
+        open_images("folder", root / "data")
+
+
+def test_a_jpeg_mask_is_one_object_with_a_note(tmp_path: Path, write: SimpleNamespace) -> None:
+    """Its grey levels are no objects."""
+    write.picture(tmp_path / "images" / "a.png", (64, 64))
+    drawn = write.labels((255, 10, 10, 50, 45), size_hw=(64, 64)).astype(np.uint8)
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(drawn).save(tmp_path / "masks" / "a.jpg", quality=40)
+    (truth,) = open_images("folder", tmp_path)[0].load_truths()
+
+    assert (truth.object_id, truth.notes) == (255, (GREY,))
+    np.testing.assert_array_equal(truth.mask, drawn > 0)
 
 
 def test_a_mask_of_another_size_is_named(root: Path, write: SimpleNamespace) -> None:

@@ -97,7 +97,7 @@ def test_a_mask_has_the_size_of_its_image(tmp_path: Path, write: SimpleNamespace
 def test_one_split_is_taken_and_several_are_listed(tmp_path: Path) -> None:
     """Without a split the only one is taken; among several none is guessed."""
     assert only_split(["val", "val"], tmp_path, "") == "val"
-    with pytest.raises(InputError, match="got train, val\nhint: .*split='train' or split='val'"):
+    with pytest.raises(InputError, match="train, val\nhint: .*`split='train'` or `split='val'`"):
         only_split(["val", "train"], tmp_path, "")
     with pytest.raises(InputError, match="got none\nhint: has splits"):
         only_split([], tmp_path, "has splits")

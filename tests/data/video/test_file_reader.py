@@ -461,6 +461,42 @@ def test_what_is_no_video_is_refused(clips: Any, tmp_path: Path) -> None:
     assert isinstance(caught.value, FileNotFoundError)
 
 
+@pytest.mark.parametrize("kind", ["webp", "tiff"])
+def test_many_pictures_in_a_file_are_not_called_one(tmp_path: Path, kind: str) -> None:
+    """An animation that FFmpeg does not know is told by what it is, and what to do with it."""
+    from PIL import Image
+
+    first, *rest = (Image.new("RGB", (32, 32), (40 * i, 0, 0)) for i in range(3))
+    first.save(tmp_path / f"a.{kind}", save_all=True, append_images=rest)
+
+    with pytest.raises(VideoError, match=rf"a {kind.upper()} file of 3 pictures.*\n.*GIF") as got:
+        opened(tmp_path / f"a.{kind}")
+    assert "single" not in str(got.value)
+
+
+def test_an_animated_avif_is_read_whole(tmp_path: Path) -> None:
+    """The picture shown first, a stream of its own in such files, is not taken for the video."""
+    from PIL import Image, features
+
+    if not features.check("avif"):
+        pytest.skip("needs a Pillow that writes AVIF")
+    first, *rest = (Image.new("RGB", (32, 32), (40 * i, 0, 0)) for i in range(5))
+    first.save(tmp_path / "a.avif", save_all=True, append_images=rest)
+
+    with opened(tmp_path / "a.avif") as video:
+        assert video.frame_count == 5
+        assert video.frame(4)[..., 0].mean() == pytest.approx(160, abs=3)
+
+
+def test_messages_have_the_path_as_it_was_given(tmp_path: Path) -> None:
+    """An address keeps both slashes, and a path its dots."""
+    for given in ("https://example.org/a//b.mp4", "./missing.mp4"):
+        with pytest.raises(VideoNotFoundError) as caught:
+            VideoFile(given, max_pixels=None)
+
+        assert repr(given) in str(caught.value)
+
+
 def test_a_playlist_is_not_followed(clips: Any, tmp_path: Path) -> None:
     """A playlist that is passed as a video cannot make the reader open other files."""
     clips.make(tmp_path / "a.ts", 30)
@@ -480,7 +516,7 @@ def test_damaged_packets_in_the_middle_are_said(clips: Any, tmp_path: Path) -> N
     del packets[video_packets[len(video_packets) // 2]]
     path.write_bytes(b"".join(packets))
 
-    with pytest.warns(NexusWarning, match="1 of its packets are damaged"), opened(path) as video:
+    with pytest.warns(NexusWarning, match="1 of its packets is damaged"), opened(path) as video:
         first = clips.number(video.frame(0))
 
     assert first == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def test_the_batch_size_changes_nothing() -> None:
 def test_masks_below_the_threshold_are_never_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """The decoder upscales nothing for a prompt none of whose masks has the score."""
     model = tiny_sam()
-    generator = SAMAutomaticMaskGenerator(model, **{**OPEN, "pred_iou_thresh": 99.0})
+    generator = SAMAutomaticMaskGenerator(model, **{**OPEN, "pred_iou_thresh": 0.999})
 
     def refuse(*_: Any) -> None:
         raise RuntimeError("drawn")
@@ -135,6 +136,19 @@ def test_masks_below_the_threshold_are_never_drawn(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(model.mask_decoder, "draw_some", refuse)
 
     assert generator.generate(image()) == []
+
+
+def test_what_went_is_counted_by_setting() -> None:
+    """Candidates and those that each threshold removed add up to the masks that are left."""
+    settings = {**OPEN, "stability_score_thresh": 0.8, "box_nms_thresh": 0.5, "crop_n_layers": 1}
+    tally: Counter[str] = Counter()
+    records = SAMAutomaticMaskGenerator(tiny_sam(), **settings).generate(image(), tally=tally)
+    went = {name: count for name, count in tally.items() if name != "candidates"}
+
+    assert went["stability_score_thresh"] > 0
+    assert went["box_nms_thresh"] > 0
+    assert len(records) > 0
+    assert tally["candidates"] - sum(went.values()) == len(records)
 
 
 def test_boxes_can_stand_in_for_the_grid() -> None:
@@ -233,3 +247,13 @@ def test_the_name_is_where_the_models_are() -> None:
     assert nexus.SAMAutomaticMaskGenerator is SAMAutomaticMaskGenerator
     with pytest.raises(AttributeError, match="no attribute 'SAMAutomatic'"):
         _ = cv.SAMAutomatic
+
+
+def test_a_batch_tells_how_far_it_is() -> None:
+    """`progress` is told of each image."""
+    told: list[tuple[int, int]] = []
+    images = [np.zeros((30, 40, 3), np.uint8)] * 3
+    generator = SAMAutomaticMaskGenerator(tiny_sam(), **OPEN)
+    generator.generate_batch(images, progress=lambda *seen: told.append(seen))
+
+    assert told == [(1, 3), (2, 3), (3, 3)]

@@ -37,11 +37,11 @@ def test_an_unknown_setting_is_refused() -> None:
     ("changes", "message"),
     [
         ({"points_per_side": None}, "either points_per_side or point_grids, got neither"),
-        ({"point_grids": [np.zeros((1, 2))]}, "got both\nhint: with point_grids pass"),
-        ({"points_per_side": 0}, "points_per_side of at least 1, got 0"),
+        ({"point_grids": [np.zeros((1, 2))]}, "got both\nhint: with `point_grids` pass"),
+        ({"points_per_side": 0}, "points_per_side of at least 1 and at most 1000, got 0"),
         ({"points_per_batch": 0}, "points_per_batch of at least 1, got 0"),
-        ({"crop_n_layers": -1}, "crop_n_layers of at least 0, got -1"),
-        ({"box_nms_thresh": float("nan")}, "box_nms_thresh of at least 0, got nan"),
+        ({"crop_n_layers": -1}, "crop_n_layers of at least 0 and at most 8, got -1"),
+        ({"box_nms_thresh": float("nan")}, "box_nms_thresh to be a number, got nan"),
         ({"crop_overlap_ratio": 1.0}, "crop_overlap_ratio below 1, got 1.0"),
         ({"output_mode": "png"}, "binary_mask, uncompressed_rle, coco_rle, got 'png'"),
         (
@@ -59,3 +59,33 @@ def test_values_out_of_range_are_refused(changes: dict[str, Any], message: str) 
     """Each message names the setting, what it may be and what it was."""
     with pytest.raises(InputError, match=message):
         AutomaticSettings(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"points_per_side": "abc"}, "expected points_per_side to be a whole number, got 'abc'"),
+        ({"points_per_side": 2.5}, "expected points_per_side to be a whole number, got 2.5"),
+        ({"points_per_side": True}, "expected points_per_side to be a whole number, got True"),
+        ({"points_per_batch": None}, "expected points_per_batch to be a whole number, got None"),
+        ({"points_per_side": 10**6}, "points_per_side of at least 1 and at most 1000, got 1000000"),
+        ({"crop_n_layers": 99}, "crop_n_layers of at least 0 and at most 8, got 99"),
+        ({"pred_iou_thresh": "high"}, "expected pred_iou_thresh to be a number, got 'high'"),
+        ({"pred_iou_thresh": float("nan")}, "expected pred_iou_thresh to be a number, got nan"),
+        ({"mask_threshold": [0]}, r"expected mask_threshold to be a number, got \[0\]"),
+        ({"use_m2m": "yes"}, "expected use_m2m to be true or false, got 'yes'"),
+        ({"output_mode": 3}, "expected an output_mode among .*, got 3"),
+        ({"output_mode": ["x"]}, "expected an output_mode among"),
+    ],
+)
+def test_values_of_another_type_are_refused(changes: dict[str, Any], message: str) -> None:
+    """What `--set NAME=VALUE` may hold is checked before any image is read."""
+    with pytest.raises(InputError, match=message):
+        AutomaticSettings(**changes)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    """Settings may come out of arrays."""
+    settings = AutomaticSettings(points_per_side=np.int64(4), pred_iou_thresh=np.float32(0.5))
+
+    assert len(settings.grids()[0]) == 16

@@ -164,12 +164,14 @@ def test_bad_images_are_told_listed_and_passed_over(tmp_path: Path) -> None:
 def test_other_settings_are_refused(tmp_path: Path) -> None:
     """A folder begun with other settings of the generator says which, and is left alone."""
     draw_images(tmp_path / "in", 2)
-    generate_dataset(tmp_path / "in", tmp_path / "out", Painter({"points_per_side": 4}))
+    generate_dataset(
+        tmp_path / "in", tmp_path / "out", Painter({"points_per_side": 4}), min_predicted_iou=0
+    )
     before = tree(tmp_path / "out")
 
     with pytest.raises(InputError, match=r"settings.points_per_side 8 \(was 4\)") as caught:
         generate_dataset(tmp_path / "in", tmp_path / "out", Painter({"points_per_side": 8}))
-    assert "use another folder, or delete" in str(caught.value.hint)
+    assert "take another folder, or begin anew with `overwrite=True`" in str(caught.value.hint)
     assert tree(tmp_path / "out") == before
 
 
@@ -187,7 +189,8 @@ def test_format_and_limits_may_change(tmp_path: Path) -> None:
     assert kept
     assert all(record["area"] >= 60 for record in kept)
     assert len(json.loads((out / "instances.json").read_text())["annotations"]) == len(kept)
-    assert generate_dataset(source, out, again, options=none, min_predicted_iou=0) == []
+    with pytest.warns(NexusWarning, match="min_stability_score 0.97 removed"):
+        assert generate_dataset(source, out, again, options=none, min_predicted_iou=0) == []
 
 
 def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
@@ -254,7 +257,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path, capsys: pytest.CaptureFixture
     rest.calls_before_ctrl_c = 9
     with pytest.raises(KeyboardInterrupt):
         generate_dataset(source, out, Painting(), progress=True)
-    generate_dataset(source, out, rest)
+    generate_dataset(source, out, rest, min_predicted_iou=0)
 
     assert "2 of 5 images are done and kept" in capsys.readouterr().err
     assert rest.calls == 3

@@ -131,7 +131,9 @@ def again(clips: Path, out: Path, **options: Any) -> tuple[TrackResult, int]:
     model = SquareModel()
     sessions = []
     model.video = lambda *a, **k: sessions.append(1) or SquareModel.video(model, *a, **k)  # type: ignore[method-assign, func-returns-value]
-    result = track_video(model, clips, [PROMPT], out, TrackOptions(overlay=False, **options))
+    overwrite = options.pop("overwrite", False)
+    options["overlay"] = False
+    result = track_video(model, clips, [PROMPT], out, TrackOptions(**options), overwrite=overwrite)
     return result, len(sessions)
 
 
@@ -241,7 +243,7 @@ def test_an_interrupted_run_goes_on_within_a_clip(
     model = SquareModel()
     result = track_video(model, clips, [PROMPT], out)
 
-    assert "1 of 3 clips are done and kept; the same command goes on" in capsys.readouterr().err
+    assert "1 of 3 clips is done and kept; the same command goes on" in capsys.readouterr().err
     assert held == [0, 1, 2]
     assert not begun
     assert model.loaded == [out / "b" / "session.safetensors"]
@@ -250,20 +252,16 @@ def test_an_interrupted_run_goes_on_within_a_clip(
 
 
 @pytest.mark.usefixtures("ctrl_c")
-def test_one_clip_is_resumed_when_asked(
-    clips: Path, tmp_path: Path, stop_at: Callable[[int], None]
-) -> None:
-    """Without it the results are in the way; with it the run goes on, and the model must be it."""
+def test_one_clip_goes_on_too(clips: Path, tmp_path: Path, stop_at: Callable[[int], None]) -> None:
+    """The same call goes on where it was; the model must be the same."""
     out = tmp_path / "out"
     stop_at(4)
     with pytest.raises(KeyboardInterrupt):
         track_video(SquareModel(), clips / "b", [PROMPT], out)
     held = frames_done(out)
-    with pytest.raises(InputError, match="expected a folder without results"):
-        track_video(SquareModel(), clips / "b", [PROMPT], out)
     with pytest.raises(InputError, match="expected model as in the run to go on with"):
-        track_video(tiny_sam2(), clips / "b", [PROMPT], out, TrackOptions(resume=True))
-    track_video(SquareModel(), clips / "b", [PROMPT], out, TrackOptions(resume=True))
+        track_video(tiny_sam2(), clips / "b", [PROMPT], out)
+    track_video(SquareModel(), clips / "b", [PROMPT], out)
 
     assert held == [0, 1, 2]
     assert frames_done(out) == list(range(COUNT))
@@ -272,7 +270,7 @@ def test_one_clip_is_resumed_when_asked(
 def test_a_clip_that_ends_early_is_told_in_a_warning(clips: Path, tmp_path: Path) -> None:
     """What there is of it is written, and stands on the result with the reason."""
     (clips / "b" / "4.png").write_bytes((clips / "b" / "4.png").read_bytes()[:200])
-    with pytest.warns(NexusWarning, match="1 of 1 clips could not be used to their end.*4.png"):
+    with pytest.warns(NexusWarning, match="1 of 1 clip could not be used to their end.*4.png"):
         result = track_video(SquareModel(), clips / "b", [PROMPT], tmp_path / "out")
 
     assert result.failures == result.clips

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nexus.core.errors import ImageNotFoundError, InputError, PromptError
+from nexus.core.errors import ImageNotFoundError, InputError, NexusWarning, PromptError
 from nexus.data.video import FrameIndexError, open_video
 from nexus.predict.tracking.object_prompts import (
     ObjectPrompt,
@@ -54,6 +54,18 @@ def test_numbers_come_in_any_form_and_are_kept_plain() -> None:
     assert ObjectPrompt.from_json(json.loads(json.dumps(prompt.as_json()))) == prompt
     with pytest.raises(PromptError, match=r"expected points as numbers in rows, got \[\[1, 2\]"):
         ObjectPrompt(0, 1, [[1, 2], [3]])
+
+
+def test_a_jpeg_mask_is_one_object_with_a_warning(tmp_path: Path) -> None:
+    """Its grey levels are cut, whatever the number of the object."""
+    drawn = np.zeros((64, 64), np.uint8)
+    drawn[13:50, 10:45] = 255
+    Image.fromarray(drawn).save(tmp_path / "a.jpg", quality=40)
+
+    with pytest.warns(NexusWarning, match=r"a.jpg': grey levels cut half-way"):
+        mask = read_object_mask(tmp_path / "a.jpg", 7)
+
+    np.testing.assert_array_equal(mask, drawn > 0)
 
 
 def test_a_mask_is_any_value_or_the_objects_number(tmp_path: Path) -> None:

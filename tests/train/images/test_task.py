@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from nexus.core.errors import NexusWarning
 from nexus.core.types import Masks, Prompt
 from nexus.data.truth import open_images
 from nexus.eval.metrics import dice
+from nexus.eval.run import evaluate
 from nexus.models.cv import SAM, SAM2
-from nexus.models.policy import LITE_MEDSAM_POLICY
+from nexus.models.policy import LITE_MEDSAM_POLICY, Policy
 from nexus.models.pretrained import PretrainedModel
+from nexus.train import loop
 from nexus.train.config import (
     AdaptSettings,
     EvaluateSettings,
@@ -96,7 +100,7 @@ def test_chance_goes_on_where_it_was(root: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         fine_tune(settings, root / "cut", model=tiny_sam(), on_step=interrupt)
-    fine_tune(settings, root / "cut", resume=True, model=tiny_sam())
+    fine_tune(settings, root / "cut", model=tiny_sam())
     fine_tune(settings, root / "alone", model=tiny_sam())
 
     assert losses(root / "cut") == pytest.approx(losses(root / "alone"), abs=1e-5)
@@ -197,9 +201,7 @@ def test_figures_are_those_of_predict(tmp_path: Path) -> None:
     pixels = image.labelled.load_image()
     truths, settings = counted_truths(image, data), EvaluateSettings(clicks=2)
 
-    found = measure_image(
-        model, image, truths, lambda: model.encode_image(pixels), settings, candidates=False
-    )
+    found = measure_image(model, image, truths, lambda: model.encode_image(pixels), settings)
 
     assert [(f.measure, f.object_id) for f in found] == [
         (measure, truth.object_id) for measure in ("box", "one_click", "clicks") for truth in truths
@@ -210,6 +212,60 @@ def test_figures_are_those_of_predict(tmp_path: Path) -> None:
     assert all(0 <= figure.value <= 1 for figure in found)
 
 
+@pytest.mark.parametrize("candidates", [False, True])
+def test_figures_are_those_of_the_evaluation(root: Path, candidates: bool) -> None:
+    """Before and after, each measure is the protocol of that name: one definition, one figure.
+
+    Before a run the model answers a click as it came, with the best of three masks; afterwards as
+    it was taught.
+    """
+    changes = {"ema": None, "steps": 3, "rows": 2, "learning_rate": 1e-2, "warmup_steps": 0}
+    kinds = {"centre": 0.5, "jittered_box": 0.5}
+    settings = quick(
+        root,
+        optimizer=OptimizerSettings(**changes),
+        prompts=PromptSettings(kinds, candidates=candidates),
+        evaluate=EvaluateSettings(clicks=3, every=0),
+    )
+    held_out = [image.labelled for image in split_sets(open_images, settings.data)[1]]
+    options = {"clicks": 3, "max_objects": settings.data.most_objects, "min_area": 20}
+
+    def evaluated(model: PretrainedModel) -> list[float]:
+        protocols = ("box", "click", "clicks")
+        found = evaluate(model, held_out, protocols, **options)
+        return [found.mean("dice", protocol) for protocol in protocols]
+
+    model = tiny_sam(4)
+    wanted = evaluated(model)
+    result = fine_tune(settings, root / "out", model=model)
+
+    assert model.policy.candidates is candidates
+    assert [f.value for f in result.before if f.set_title == "all"] == pytest.approx(wanted)
+    last = [figure.value for figure in result.last if figure.set_title == "all"]
+    assert last == pytest.approx(evaluated(model))
+    card = (root / "out" / "MODEL_CARD.md").read_text()
+    assert "| one click |" in card
+    assert "Prompts and answers are those of `nexus evaluate --protocol" in card
+
+
+def test_a_model_that_gained_nothing_answers_as_it_came(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no weights were better than those before, best.safetensors says what those answer."""
+    means = iter((0.9, 0.1))
+    said: list[bool] = []
+
+    def header_of(variant: str, policy: Policy, notes: object) -> dict[str, str]:
+        said.append(policy.candidates)
+        return {}
+
+    monkeypatch.setattr(loop, "chosen_mean", lambda *_: next(means))
+    monkeypatch.setattr(loop.checkpoints, "header_of", header_of)
+    fine_tune(quick(root, prompts=PromptSettings({"centre": 1.0})), root / "out", model=tiny_sam())
+
+    assert said == [True, False]
+
+
 def test_a_found_object_needs_no_more_clicks(tmp_path: Path) -> None:
     """Where the first click is answered rightly, later figures are those of the first."""
     draw_set(tmp_path / "shapes")
@@ -218,14 +274,30 @@ def test_a_found_object_needs_no_more_clicks(tmp_path: Path) -> None:
     truth = counted_truths(image, data)[0]
 
     class Knows:
-        def predict_batch(self, embedding: object, prompts: list[Prompt], several: object) -> list:
+        def predict_batch(self, embedding: object, prompts: list[Prompt]) -> list[Masks]:
             asked.append(prompts)
             return [Masks(truth.mask[None], np.ones(1), np.zeros((1, 4, 4), np.float32))]
 
     asked: list[list[Prompt]] = []
     settings = EvaluateSettings(("one_click", "clicks"), clicks=3)
     model: Any = Knows()
-    found = measure_image(model, image, [truth], lambda: Any, settings, candidates=False)
+    found = measure_image(model, image, [truth], lambda: Any, settings)
 
     assert [len(prompts) for prompts in asked] == [1]
     assert [figure.value for figure in found] == [1.0, 1.0]
+
+
+def test_masks_that_were_cut_are_on_the_card(root: Path) -> None:
+    """JPEG masks teach one object each; a warning, the card and the summary say what was done."""
+    for path in sorted((root / "shapes" / "masks").iterdir()):
+        drawn = (np.asarray(Image.open(path)) == 2).astype(np.uint8) * 255
+        Image.fromarray(drawn).save(path.with_suffix(".jpg"), quality=60)
+        path.unlink()
+    with pytest.warns(NexusWarning, match="^shapes: 6 of 6 masks: grey levels cut half-way"):
+        fine_tune(quick(root), root / "out", model=tiny_sam())
+    card = (root / "out" / "MODEL_CARD.md").read_text()
+    summary = json.loads((root / "out" / "summary.json").read_text())
+
+    assert "- `shapes`: 6 of 6 masks: grey levels cut half-way between dark and bright" in card
+    assert summary["masks"]["shapes"]["images"] == 6
+    assert summary["counts"]["objects"] == 4

@@ -192,7 +192,7 @@ def test_weights_load_like_official_ones(
     assert all(torch.equal(loaded.state_dict()[n], t) for n, t in model.state_dict().items())
     assert set(read_checkpoint(out / "best.safetensors")) == set(model.state_dict())
     card = (out / "MODEL_CARD.md").read_text()
-    assert "8 annotated frames in 1 videos that the caller brought" in card
+    assert "8 annotated frames in 1 video that the caller brought" in card
 
 
 def test_figures_are_those_of_a_session(tmp_path: Path) -> None:
