@@ -85,7 +85,7 @@ def generate(
     reported on stderr and in report.json, the others are done, and the exit code is 1. So it is
     where no mask is left at all; which threshold removed how many is said.
     """
-    from nexus.predict.dataset.boxes import OPEN_SETTINGS, boxes_of_images, categories_with
+    from nexus.predict.dataset.boxes import boxes_of_images, categories_with
     from nexus.predict.dataset.run import DatasetOptions, find_inputs_beside, run_dataset
     from nexus.predict.pool import Pool
     from nexus.predict.threads import available_cores
@@ -100,17 +100,9 @@ def generate(
         pictures=pictures,
         max_pixels=max_pixels or None,
     )
-    chosen = parse_settings(settings or [])
-    if "output_mode" in chosen:
-        raise InputError(
-            f"expected no --set output_mode, got {chosen['output_mode']!r}",
-            hint="how masks are stored goes by --format",
-        )
-    chosen["output_mode"] = "coco_rle"
-    if boxes is not None:
-        chosen = {**OPEN_SETTINGS, **_without_grid(chosen)}
     model = model or ("mobile_sam" if boxes is None else "lite_medsam")
     _check_model(model, checkpoint, boxes)
+    chosen = _checked_settings(settings or [], model, boxes)
     found = find_inputs_beside([*images] if len(images) > 1 else images[0], out)
     if boxes is not None:  # what is wrong with them is said before weights are fetched
         categories_with(boxes_of_images(boxes, found), options.categories)
@@ -145,6 +137,25 @@ def _check_model(model: str, checkpoint: Path | None, boxes: Path | None) -> Non
         "file, or take a model that answers points, such as --model mobile_sam"
     )
     check_prompted(policy, model, boxes is not None, hint)
+
+
+def _checked_settings(given: Sequence[str], model: str, boxes: Path | None) -> dict[str, Any]:
+    """Return the settings of the generator; wrong ones are refused before weights are fetched."""
+    from nexus.models.pretrained import class_of
+    from nexus.predict.automatic.settings import settings_for
+    from nexus.predict.dataset.boxes import OPEN_SETTINGS
+
+    chosen = parse_settings(given)
+    if "output_mode" in chosen:
+        raise InputError(
+            f"expected no --set output_mode, got {chosen['output_mode']!r}",
+            hint="how masks are stored goes by --format",
+        )
+    chosen["output_mode"] = "coco_rle"
+    if boxes is not None:
+        chosen = {**OPEN_SETTINGS, **_without_grid(chosen)}
+    settings_for(class_of(model), chosen)
+    return chosen
 
 
 def _remedy(left_out: Mapping[str, int]) -> str | None:

@@ -355,3 +355,19 @@ def test_how_masks_are_stored_goes_by_the_format(tmp_path: Path) -> None:
     assert "expected no --set output_mode" in result.stderr
     assert "--format" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_wrong_settings_are_said_before_weights_are_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A setting of another type is refused before anything is loaded."""
+
+    def load_model(*_: Any, **__: Any) -> Any:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(nexus.models.cv, "load_model", load_model)
+    draw_images(tmp_path / "in", 1)
+    result = run(tmp_path / "in", "--out", tmp_path / "out", "--set", "points_per_side=abc")
+
+    assert result.exit_code == 2
+    assert "expected points_per_side to be a whole number, got 'abc'" in result.stderr

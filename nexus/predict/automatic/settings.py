@@ -158,8 +158,13 @@ _FROM_0 = (
 _LEAST = {**dict.fromkeys(_FROM_1, 1), **dict.fromkeys(_FROM_0, 0)}
 
 
-def settings_for(model: PromptableModel, overrides: Mapping[str, Any]) -> AutomaticSettings:
-    """Return a model's `automatic_settings` with some replaced; errors as of its generator."""
+def settings_for(
+    model: PromptableModel | type[PromptableModel], overrides: Mapping[str, Any]
+) -> AutomaticSettings:
+    """Return a model's `automatic_settings` with some replaced; errors as of its generator.
+
+    Its class will do, before there are weights.
+    """
     known = [field.name for field in dataclasses.fields(AutomaticSettings)]
     unknown = sorted(set(overrides) - set(known))
     if unknown:
