@@ -13,6 +13,7 @@ from typer import Argument, Option
 from nexus.cli import options as shared
 from nexus.cli.prompts import track_prompts
 from nexus.core.errors import InputError, UnknownModelError
+from nexus.core.words import counted
 
 if TYPE_CHECKING:
     from nexus.predict.tracking import ClipTracks, ObjectPrompt
@@ -157,8 +158,9 @@ def _track_alone(run: ClipRun, load: Callable[[], Any], as_json: bool) -> None:
     except KeyboardInterrupt:
         report = run.result().report
         if report:
+            asked_for = counted(report["frames_asked_for"], "frame")
             typer.echo(
-                f"{report['frames']} of {report['frames_asked_for']} frames are done, and "
+                f"{report['frames']} of {asked_for} are done, and "
                 "their files are whole\nhint: the same command goes on",
                 err=True,
             )

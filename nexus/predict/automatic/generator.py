@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -15,7 +15,9 @@ from nexus.core.steps import ProgressLike, steps_of
 from nexus.core.types import ImageEmbedding
 from nexus.core.words import counted
 from nexus.data.images.loading import DEFAULT_MAX_PIXELS, ImageLike, load_image
+from nexus.models.calls import image_list
 from nexus.models.promptable import PromptableModel
+from nexus.nn.batching import in_parts
 from nexus.ops.crops import layered_crops
 from nexus.predict.automatic import stages
 from nexus.predict.automatic.settings import settings_for
@@ -128,7 +130,7 @@ class SAMAutomaticMaskGenerator:
 
     def generate_batch(
         self,
-        images: Sequence[ImageLike],
+        images: Iterable[ImageLike],
         *,
         encoder_batch: int = 4,
         max_pixels: int | None = DEFAULT_MAX_PIXELS,
@@ -143,7 +145,7 @@ class SAMAutomaticMaskGenerator:
 
     def iterate(
         self,
-        images: Sequence[ImageLike],
+        images: Iterable[ImageLike],
         *,
         encoder_batch: int = 4,
         max_pixels: int | None = DEFAULT_MAX_PIXELS,
@@ -152,7 +154,7 @@ class SAMAutomaticMaskGenerator:
         """Find the masks of several images, several of them encoded in one call.
 
         Args:
-            images: As in `generate`.
+            images: As in `generate`; a list, a generator, or one array or tensor (B, ...) of all.
             encoder_batch: Images in one call of the encoder; memory grows with it.
             max_pixels: As in `generate`.
             progress: Show images done on stderr, or a function of images done and images in all.
@@ -166,12 +168,10 @@ class SAMAutomaticMaskGenerator:
         """
         if encoder_batch < 1:
             raise InputError(f"expected an encoder batch of at least 1, got {encoder_batch}")
-        with steps_of(progress, len(images), label="generate") as steps:
-            for start in range(0, len(images), encoder_batch):
-                part = [
-                    load_image(image, max_pixels=max_pixels)
-                    for image in images[start : start + encoder_batch]
-                ]
+        given = image_list(images, "for one image call generate(image)")
+        with steps_of(progress, len(given), label="generate") as steps:
+            for members in in_parts(given, encoder_batch):
+                part = [load_image(image, max_pixels=max_pixels) for image in members]
                 embeddings = self.model.encode_images(part, max_pixels=max_pixels)
                 for array, embedding in zip(part, embeddings, strict=True):
                     found = self.generate(array, image_embedding=embedding, max_pixels=max_pixels)

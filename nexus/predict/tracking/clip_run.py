@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nexus.core.errors import InputError, NexusError, VideoError
 from nexus.core.files import ANEW_HINT, uninterrupted, write_text
+from nexus.core.log import is_quiet
 from nexus.core.outputs import Outputs, output_folder
 from nexus.core.steps import ProgressLike, steps_of
 from nexus.data.images.loading import DEFAULT_MAX_PIXELS
@@ -282,7 +283,7 @@ class ClipRun:
         if goes_on and saved.exists():
             session = model.load_session(saved, self.source, input_side=side)
             return session, self._read_settings()["next"]
-        if goes_on and progress:
+        if goes_on and progress and not is_quiet():
             print("no saved session: tracking again what is written already", file=sys.stderr)
         session = model.video(self.source, input_side=side)
         for prompt in self.prompts:

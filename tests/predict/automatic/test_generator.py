@@ -184,7 +184,7 @@ def test_a_batch_equals_one_by_one(tmp_path: Path) -> None:
     Image.fromarray(image(1, (40, 90))).save(tmp_path / "a.png")
     images = [image(), tmp_path / "a.png", image(2, (64, 64))]
     generator = SAMAutomaticMaskGenerator(tiny_sam(), **OPEN)
-    batch = generator.generate_batch(images, encoder_batch=2)
+    batch = generator.generate_batch(iter(images), encoder_batch=2)
 
     assert len(batch) == 3
     for records, one in zip(batch, images, strict=True):
@@ -194,6 +194,8 @@ def test_a_batch_equals_one_by_one(tmp_path: Path) -> None:
             assert (a["segmentation"] != b["segmentation"]).mean() < 2e-3
     with pytest.raises(InputError, match="at least 1, got 0"):
         generator.generate_batch(images, encoder_batch=0)
+    with pytest.raises(InputError, match="expected a list of images, got str"):
+        generator.generate_batch(str(tmp_path / "a.png"))
 
 
 def test_a_given_embedding_must_fit() -> None:
