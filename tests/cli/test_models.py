@@ -48,8 +48,9 @@ def test_table_without_weights() -> None:
 
     assert lines[0].split() == ["NAME", "SIZE", "LICENCE", "PAPER", "CACHED"]
     assert [line.split()[0] for line in lines[1:]] == list(MODELS)
-    assert lines[3].split() == ["sam_vit_h", "2.56", "GB", "Apache-2.0", "arXiv:2304.02643", "no"]
-    assert lines[6].split() == ["lite_medsam", "39.4", "MB", "Apache-2.0", "arXiv:2304.12306", "no"]
+    of_name = {line.split()[0]: line.split()[1:] for line in lines[1:]}
+    assert of_name["sam_vit_h"] == ["2.56", "GB", "Apache-2.0", "arXiv:2304.02643", "no"]
+    assert of_name["lite_medsam"] == ["39.4", "MB", "Apache-2.0", "arXiv:2304.12306", "no"]
 
 
 def test_table_shows_where_weights_are(mobile_sam: Path) -> None:
